@@ -1,0 +1,284 @@
+"""``fer-train``: train, evaluate, and make the truth that training needs."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fer_sdk.errors import FerError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from fer_training.evaluate import Evaluation
+
+app = typer.Typer(
+    name="fer-train",
+    help="Train the emotion and landmark networks of fer-sdk, and measure them.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_Data = Annotated[
+    Path, typer.Argument(help="fer2013.csv, fer2013.csv.gz, or a folder train/<label>/*.png")
+]
+_Config = Annotated[
+    Path | None, typer.Option("--config", help="A recipe in TOML; without it, the shipped model's.")
+]
+_Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change one setting, e.g. --set epochs=30. May be repeated."),
+]
+_From = Annotated[
+    Path | None, typer.Option("--from", help="Start from the weights of this checkpoint.")
+]
+_Name = Annotated[str, typer.Option(help="What the model's metadata is to call its training data.")]
+_Truth = Annotated[Path | None, typer.Option(help="Ground truth of other faces than FER2013's.")]
+
+
+def _changes(settings: list[str] | None) -> dict[str, str]:
+    changes = {}
+    for setting in settings or []:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"{setting!r} is not name=value", param_hint="--set")
+        changes[name.strip()] = value.strip()
+    return changes
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "fer-train emotion fer2013.csv --votes fer2013new.csv -o runs/emotion\n\n"
+    "fer-train emotion my_faces/ --from emotion.safetensors --set learning_rate=0.005 -o runs/mine"
+)
+def emotion(
+    data: _Data,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of the run; an unfinished one goes on.")
+    ] = Path("runs/emotion"),
+    votes: Annotated[
+        Path | None, typer.Option(help="FER+ votes (fer2013new.csv) as soft labels.")
+    ] = None,
+    config: _Config = None,
+    settings: _Set = None,
+    start: _From = None,
+    data_name: _Name = "FER2013",
+) -> None:
+    """Train the emotion network: ResNet18 with channel self-attention.
+
+    Stop it with Ctrl-C and run the same command again: it goes on from its last whole epoch. The
+    folder gets recipe.json, epochs.jsonl (a line per epoch), metrics.json and model.safetensors.
+    """
+    from fer_training.faces import read_faces
+    from fer_training.fit import Run, train_emotion
+    from fer_training.recipe import EmotionRecipe
+    from fer_training.votes import read_votes
+
+    recipe = EmotionRecipe.load(config, _changes(settings))
+    faces = read_faces(data, side=recipe.input_size)
+    shares = read_votes(votes, faces) if votes else None
+    name = f"{data_name} with FER+ votes" if votes else data_name
+    typer.echo(train_emotion(faces, shares, recipe, Run(output, name, start=start)))
+
+
+@app.command(epilog="Example:\n\nfer-train landmarks fer2013.csv -o runs/landmarks")
+def landmarks(
+    data: _Data,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of the run; an unfinished one goes on.")
+    ] = Path("runs/landmarks"),
+    truth: _Truth = None,
+    config: _Config = None,
+    settings: _Set = None,
+    start: _From = None,
+    data_name: _Name = "FER2013 with landmarks by MediaPipe",
+) -> None:
+    """Train the landmark network: ResNet18 for eye centres and lip corners.
+
+    The ground truth of FER2013's faces comes with the package; for other faces make it with
+    [bold]fer-train extract-landmarks[/bold]. Otherwise as [bold]fer-train emotion[/bold].
+    """
+    from fer_training.faces import read_faces
+    from fer_training.fit import Run, train_landmarks
+    from fer_training.ground_truth import GroundTruth
+    from fer_training.recipe import LandmarksRecipe
+
+    recipe = LandmarksRecipe.load(config, _changes(settings))
+    run = Run(output, data_name, start=start)
+    typer.echo(train_landmarks(read_faces(data), GroundTruth.load(truth), recipe, run))
+
+
+@app.command(
+    name="evaluate",
+    epilog="Example:\n\nfer-train evaluate emotion.fp32.onnx fer2013.csv --split PublicTest",
+)
+def evaluate_model(
+    model: Annotated[Path, typer.Argument(help="An exported model, emotion or landmarks.")],
+    data: _Data,
+    split: Annotated[str, typer.Option(help="Training, PublicTest or PrivateTest.")] = "PublicTest",
+    truth: _Truth = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Also write the figures to this JSON file."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
+) -> None:
+    """Measure an exported model through the SDK's own code path."""
+    from fer_training.evaluate import evaluate, open_model
+    from fer_training.faces import read_faces
+    from fer_training.ground_truth import GroundTruth
+    from fer_training.json_file import write_json
+
+    opened = open_model(model)
+    result = evaluate(opened, read_faces(data), split, GroundTruth.load(truth))
+    if output is not None:
+        write_json(output, result.to_dict())
+    if as_json:
+        typer.echo(json.dumps(result.to_dict(), indent=2))
+    else:
+        from rich.console import Console
+
+        Console().print(_table(result))
+
+
+@app.command(
+    name="extract-landmarks",
+    epilog="Example:\n\n"
+    "fer-train extract-landmarks fer2013.csv --bundle face_landmarker.task -o truth.npz",
+)
+def extract_landmarks(
+    data: _Data,
+    bundle: Annotated[Path, typer.Option(help="MediaPipe's face_landmarker.task.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write (.npz).")],
+) -> None:
+    """Make ground-truth landmarks with MediaPipe's landmarker.
+
+    Only needed for faces other than FER2013's. Fetch the bundle with
+    [bold]fer-train fetch face-landmarker[/bold].
+    """
+    import numpy as np
+    from rich.progress import Progress
+
+    from fer_training.faces import read_faces
+    from fer_training.ground_truth import extract, merge
+
+    faces = read_faces(data)
+    parts = []
+    with Progress(console=_stderr()) as bar:
+        task = bar.add_task("faces", total=len(faces))
+        for part in extract(faces.images, bundle):
+            parts.append(part)
+            bar.advance(task, len(part.digests))
+    truth = merge(parts)
+    truth.save(output)
+    found = ~np.isnan(truth.landmarks[:, 0, 0])
+    typer.echo(f"{output}: {found.sum()} of {len(found)} different faces found")
+
+
+@app.command(
+    name="measure-crop", epilog="Example:\n\nfer-train measure-crop fer2013.csv -o crop.json"
+)
+def measure_crop(
+    data: _Data,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write (.json).")],
+    count: Annotated[int, typer.Option(help="Faces to measure on.", min=30)] = 8000,
+    seed: Annotated[int, typer.Option(help="Of the choice of faces.")] = 0,
+) -> None:
+    """Measure how the training faces are framed, as the face detector sees them."""
+    from fer_sdk.detectors import open_detector
+    from fer_training.crop_geometry import measure_split
+    from fer_training.faces import read_faces
+
+    detector, _ = open_detector("mediapipe")
+    try:
+        measured = measure_split(read_faces(data), detector, count=count, seed=seed)
+    finally:
+        detector.close()
+    measured.save(output)
+    typer.echo(f"{output}: {measured.geometry}, {measured.found} of {measured.faces} faces found")
+
+
+@app.command(epilog="Example:\n\nfer-train fetch face-landmarker -o models/face_landmarker.task")
+def fetch(
+    what: Annotated[str, typer.Argument(help="face-landmarker")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to put it.")],
+) -> None:
+    """Fetch a published file that training needs; checked by hash, resumed where it broke."""
+    from rich.progress import DownloadColumn, Progress
+
+    from fer_training.fetch import PUBLISHED
+    from fer_training.fetch import fetch as fetch_file
+
+    if what not in PUBLISHED:
+        raise typer.BadParameter(f"{what!r}: use one of {', '.join(PUBLISHED)}")
+    published = PUBLISHED[what]
+    with Progress(*Progress.get_default_columns(), DownloadColumn(), console=_stderr()) as bar:
+        task = bar.add_task(what)
+        path = fetch_file(
+            published, output, lambda here, total: bar.update(task, completed=here, total=total)
+        )
+    typer.echo(f"{path}: sha256 {published.sha256} as published ({published.licence})")
+
+
+def _table(result: Evaluation) -> Table:
+    from rich.table import Table
+
+    from fer_training.metrics import EmotionFigures
+
+    figures = result.figures
+    title = f"{result.model} ({result.precision}) on {result.split}, {figures.faces} faces"
+    if isinstance(figures, EmotionFigures):
+        table = Table("emotion", "faces", "recall", "precision", title=title)
+        for name, count in figures.counts.items():
+            recall, precision = figures.recall[name], figures.precision[name]
+            table.add_row(name, str(count), _percent(recall), _percent(precision))
+        table.caption = (
+            f"accuracy {_percent(figures.accuracy)}   macro-F1 {_percent(figures.macro_f1)}   "
+            f"ECE {_percent(figures.ece)}   log loss {figures.log_loss:.3f}"
+        )
+        return table
+    table = Table("point", "mean error (of the crop)", title=title)
+    for name, error in figures.error_by_point.items():
+        table.add_row(name, f"{error:.4f}")
+    table.caption = (
+        f"mean error {figures.error:.4f}   by eye distance {figures.normalised_error:.4f}   "
+        f"failures (> 0.1) {_percent(figures.failures)}   without truth {figures.without_truth}"
+    )
+    return table
+
+
+def _stderr() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f} %"
+
+
+def main() -> None:
+    """Run the command line: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    for name in ("lightning", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        app()
+    except FerError as error:
+        typer.echo(f"fer-train: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt as stop:
+        typer.echo(f"fer-train: {stop or 'stopped'}", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,454 @@
+"""A training run, from faces to a checkpoint: resumable, and the same whether resumed or not."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import (
+    EarlyStopping,
+    EMAWeightAveraging,
+    ModelCheckpoint,
+    RichProgressBar,
+)
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from fer_sdk.contract import Task
+from fer_sdk.crop import resize_square
+from fer_sdk.errors import DataError
+from fer_sdk.face import LANDMARKS
+from fer_training import checkpoint
+from fer_training.augmentation import Augmentation
+from fer_training.calibration import fit_temperature
+from fer_training.checkpoint import Checkpoint
+from fer_training.crop_geometry import MeasuredGeometry
+from fer_training.faces import FaceSet
+from fer_training.ground_truth import GroundTruth
+from fer_training.json_file import write_json
+from fer_training.metrics import emotion_figures, landmark_figures
+from fer_training.modules import (
+    SHOWN,
+    EmotionModule,
+    LandmarksModule,
+    TrainingModule,
+    outputs,
+)
+from fer_training.networks import Architecture
+from fer_training.parts import Parts, divide
+from fer_training.recipe import EmotionRecipe, LandmarksRecipe, Recipe
+from fer_training.sampling import EpochSampler
+
+MODEL_FILE = "model.safetensors"
+METRICS_FILE = "metrics.json"
+EPOCHS_FILE = "epochs.jsonl"
+_RECIPE_FILE = "recipe.json"
+_LAST = "last.ckpt"
+
+_log = logging.getLogger(__name__)
+
+
+class Interrupted(KeyboardInterrupt):
+    """The run was stopped by the user after at least one whole step; it can be resumed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Where a run writes and what it starts from.
+
+    Attributes:
+        folder: gets the recipe, a line per epoch, the resumable checkpoint and the final model.
+        data_name: what the training data is called in the model.
+        version: of the model that comes out.
+        licence: under which terms its weights may be used.
+        start: a checkpoint whose weights it starts from; None for random ones.
+        progress: whether to show a progress bar.
+    """
+
+    folder: Path
+    data_name: str
+    version: str = "0.1.0"
+    licence: str = "see the model card: trained on FER2013, for research"
+    start: Path | None = None
+    progress: bool = True
+
+
+def train_emotion(
+    faces: FaceSet, votes: npt.NDArray[np.float32] | None, recipe: EmotionRecipe, run: Run
+) -> Path:
+    """Train an emotion network.
+
+    Args:
+        faces: a whole set, all splits.
+        votes: share of the votes of each label, float32 ``[N, 7]``, or None.
+        recipe: the settings.
+        run: where to write. A folder with an unfinished run of the same recipe is resumed.
+
+    Returns:
+        The checkpoint's path.
+
+    Raises:
+        DataError: the faces cannot be trained on, or the folder holds a run of another recipe.
+        Interrupted: by the user; the same call goes on from the last whole epoch.
+    """
+    parts = _begin(faces, recipe, run)
+    images = _resized(faces.images, recipe.input_size)
+    hard = np.eye(len(faces.label_names), dtype=np.float32)[faces.labels]
+    targets = hard
+    if votes is not None:
+        voted = votes.sum(axis=1, keepdims=True) > 0
+        targets = np.where(voted, (1 - recipe.votes) * hard + recipe.votes * votes, hard)
+    counts = np.bincount(faces.labels[parts.train], minlength=len(faces.label_names))
+    weights = (
+        torch.tensor(counts.sum() / (len(counts) * counts), dtype=torch.float32)
+        if recipe.class_weights == "balanced"
+        else None
+    )
+    mean, std = _normalisation(images[parts.train])
+    architecture = Architecture(
+        task="emotion",
+        outputs=len(faces.label_names),
+        input_size=recipe.input_size,
+        stem=recipe.stem,
+        stem_pool=recipe.stem_pool,
+        attention=recipe.attention,
+        dropout=recipe.dropout,
+        mean=mean,
+        std=std,
+    )
+    measured = MeasuredGeometry.load()
+    module = EmotionModule(architecture, recipe, Augmentation(recipe, measured), weights)
+    sampler = EpochSampler(faces.labels[parts.train], recipe.sampling, recipe.seed)
+    _fit(
+        module,
+        _loader(images[parts.train], targets[parts.train], recipe, sampler),
+        _loader(images[parts.holdout], faces.labels[parts.holdout], recipe, None),
+        recipe,
+        run,
+    )
+    unscaled = Checkpoint(
+        architecture=architecture,
+        labels=faces.label_names,
+        crop=measured.geometry,
+        training_data=run.data_name,
+        version=run.version,
+        licence=run.licence,
+        recipe=recipe.to_dict(),
+    )
+    network = _rounded(module.network, unscaled, run)
+    holdout_logits = outputs(network, architecture, images[parts.holdout])
+    temperature = fit_temperature(holdout_logits, torch.from_numpy(faces.labels[parts.holdout]))
+    figures = {}
+    for name, index in (
+        ("holdout", parts.holdout),
+        ("PublicTest", np.flatnonzero(faces.splits == "PublicTest")),
+    ):
+        if len(index):
+            logits = (
+                holdout_logits
+                if name == "holdout"
+                else outputs(network, architecture, images[index])
+            )
+            scores = torch.softmax(logits / temperature, dim=1).numpy()
+            figures[name] = emotion_figures(scores, faces.labels[index], faces.label_names)
+    return _finish(
+        network,
+        replace(
+            unscaled,
+            temperature=temperature,
+            metrics={name: each.summary() for name, each in figures.items()},
+        ),
+        {name: asdict(each) for name, each in figures.items()},
+        parts,
+        run,
+    )
+
+
+def train_landmarks(faces: FaceSet, truth: GroundTruth, recipe: LandmarksRecipe, run: Run) -> Path:
+    """Train a landmark network on the faces that the ground truth knows, as ``train_emotion``.
+
+    Raises:
+        DataError: as ``train_emotion``, or the ground truth knows none of the faces.
+        Interrupted: as ``train_emotion``.
+    """
+    points = truth.of(faces.images)
+    known = ~np.isnan(points[:, 0, 0])
+    if not known.any():
+        raise DataError(
+            "the ground truth knows none of these faces: make it with 'fer-train extract-landmarks'"
+        )
+    # Held-out faces are drawn regardless of emotion: it plays no part here.
+    one_label = FaceSet(faces.images, np.zeros(len(faces), np.int64), faces.splits, ("face",))
+    parts = _begin(one_label, recipe, run)
+    train, holdout = parts.train[known[parts.train]], parts.holdout[known[parts.holdout]]
+    images = _resized(faces.images, recipe.input_size)
+    mean, std = _normalisation(images[train])
+    architecture = Architecture(
+        task="landmarks",
+        outputs=2 * len(LANDMARKS),
+        input_size=recipe.input_size,
+        stem=recipe.stem,
+        stem_pool=recipe.stem_pool,
+        attention=False,
+        dropout=recipe.dropout,
+        mean=mean,
+        std=std,
+    )
+    measured = MeasuredGeometry.load()
+    mean_face = torch.from_numpy(points[train].mean(axis=0))
+    module = LandmarksModule(architecture, recipe, Augmentation(recipe, measured), mean_face)
+    sampler = EpochSampler(np.zeros(len(train), np.int64), "none", recipe.seed)
+    _fit(
+        module,
+        _loader(images[train], points[train], recipe, sampler),
+        _loader(images[holdout], points[holdout], recipe, None),
+        recipe,
+        run,
+    )
+    bare = Checkpoint(
+        architecture=architecture,
+        labels=LANDMARKS,
+        crop=measured.geometry,
+        training_data=run.data_name,
+        version=run.version,
+        licence=run.licence,
+        recipe=recipe.to_dict(),
+    )
+    network = _rounded(module.network, bare, run)
+    figures = {}
+    for name, index in (
+        ("holdout", holdout),
+        ("PublicTest", np.flatnonzero(faces.splits == "PublicTest")),
+    ):
+        if known[index].any():
+            predicted = outputs(network, architecture, images[index]).numpy()
+            figures[name] = landmark_figures(predicted, points[index], LANDMARKS)
+    return _finish(
+        network,
+        replace(bare, metrics={name: each.summary() for name, each in figures.items()}),
+        {name: asdict(each) for name, each in figures.items()},
+        parts,
+        run,
+    )
+
+
+def lightning_precision() -> str:
+    """The fastest precision that trains as well as float32 on what is here.
+
+    A CPU without bfloat16 arithmetic emulates it, at a tenth of the speed of float32.
+    """
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+    capabilities = torch.cpu.get_capabilities()
+    return "bf16-mixed" if capabilities.get("avx512_bf16") else "32-true"
+
+
+class EpochLog(Callback):
+    """One JSON line per epoch. Resuming takes back lines of epochs that are run again."""
+
+    def __init__(self, path: Path, task: Task, seed: int) -> None:
+        super().__init__()
+        self._path = path
+        self._seed = seed
+        self._names = SHOWN[task]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Drop what the last whole epoch does not cover."""
+        kept = self._path.read_text("utf-8").splitlines() if self._path.exists() else []
+        kept = [line for line in kept if json.loads(line)["epoch"] <= trainer.current_epoch]
+        self._path.write_text("".join(f"{line}\n" for line in kept), "utf-8")
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw augmentation from the epoch's number, not from what was drawn before."""
+        torch.manual_seed(self._seed * 1_000_003 + trainer.current_epoch)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the epoch's line."""
+        metrics = trainer.callback_metrics
+        values = {name: float(metrics[name]) for name in self._names if name in metrics}
+        line = {"epoch": trainer.current_epoch + 1, **values}
+        with self._path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line) + "\n")
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
+        _log.info("epoch %d of %d: %s", line["epoch"], trainer.max_epochs, shown)
+
+
+def _begin(faces: FaceSet, recipe: Recipe, run: Run) -> Parts:
+    """Claim the folder for this recipe and divide the faces."""
+    _claim(run, {"recipe": recipe.to_dict(), "start": str(run.start) if run.start else None})
+    seed_everything(recipe.seed, verbose=False)
+    return divide(faces, recipe.holdout, recipe.seed)
+
+
+def _claim(run: Run, settings: Mapping[str, Any]) -> None:
+    run.folder.mkdir(parents=True, exist_ok=True)
+    path = run.folder / _RECIPE_FILE
+    if (run.folder / MODEL_FILE).exists():
+        raise DataError(f"{run.folder}: holds a finished run; choose another folder")
+    if path.exists():
+        before = json.loads(path.read_text("utf-8"))
+        if before != json.loads(json.dumps(settings)):
+            old, new = before["recipe"], settings["recipe"]
+            differs = sorted(k for k in {*old, *new} if old.get(k) != new.get(k)) or ["start"]
+            raise DataError(
+                f"{run.folder}: holds a run with other settings ({', '.join(differs)}); resume it "
+                "with the same ones or choose another folder"
+            )
+    write_json(path, settings)
+
+
+def _resized(images: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
+    if images.shape[1] == size:
+        return images
+    return np.stack([resize_square(image, size) for image in images])
+
+
+def _normalisation(images: npt.NDArray[np.uint8]) -> tuple[float, float]:
+    """Mean and standard deviation of the pixels, as fractions of white."""
+    # By the histogram: exact, and no float copy of every picture.
+    counts = np.bincount(images.ravel(), minlength=256).astype(np.float64)
+    levels = np.arange(256) / 255
+    mean = float((counts * levels).sum() / counts.sum())
+    variance = float((counts * (levels - mean) ** 2).sum() / counts.sum())
+    return round(mean, 6), round(max(variance, 1e-6) ** 0.5, 6)
+
+
+def _loader(
+    images: npt.NDArray[np.uint8],
+    targets: npt.NDArray[Any],
+    recipe: Recipe,
+    sampler: EpochSampler | None,
+) -> DataLoader[tuple[torch.Tensor, ...]]:
+    dataset = TensorDataset(torch.from_numpy(images), torch.from_numpy(targets))
+    if sampler is None:
+        return DataLoader(dataset, batch_size=256)
+    # A last batch of one face has no batch statistics to normalise by.
+    drops = len(sampler) > recipe.batch_size
+    # With a generator of its own it draws nothing from the one that augmentation draws from.
+    return DataLoader(
+        dataset,
+        batch_size=recipe.batch_size,
+        sampler=sampler,
+        drop_last=drops,
+        generator=torch.Generator(),
+    )
+
+
+def _fit(
+    module: TrainingModule,
+    training: DataLoader[tuple[torch.Tensor, ...]],
+    holdout: DataLoader[tuple[torch.Tensor, ...]],
+    recipe: Recipe,
+    run: Run,
+) -> None:
+    if run.start is not None:
+        _start_from(module.network, run.start, module.architecture)
+    keeper = ModelCheckpoint(
+        run.folder,
+        filename="best",
+        monitor="holdout_loss",
+        save_top_k=1,
+        save_last=True,
+        enable_version_counter=False,
+    )
+    callbacks: list[Callback] = [
+        keeper,
+        EpochLog(run.folder / EPOCHS_FILE, module.architecture.task, recipe.seed),
+    ]
+    if recipe.ema:
+        callbacks.append(EMAWeightAveraging(decay=recipe.ema))
+    if recipe.early_stopping:
+        callbacks.append(EarlyStopping("holdout_loss", patience=recipe.early_stopping))
+    if run.progress and sys.stderr.isatty():
+        callbacks.append(RichProgressBar())
+    trainer = Trainer(
+        max_epochs=recipe.epochs,
+        precision=lightning_precision(),  # type: ignore[arg-type]
+        gradient_clip_val=recipe.gradient_clip or None,
+        callbacks=callbacks,
+        logger=False,
+        enable_progress_bar=run.progress and sys.stderr.isatty(),
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+    last = run.folder / _LAST
+    try:
+        trainer.fit(
+            module,
+            training,
+            holdout,
+            ckpt_path=last if last.exists() else None,
+            # Our own file, which holds the optimiser's and the callbacks' state.
+            weights_only=False,
+        )
+    except SystemExit as stop:
+        # Lightning turns Ctrl-C into an exit of its own.
+        raise Interrupted(
+            f"{run.folder}: stopped; the same command goes on from its last whole epoch"
+        ) from stop
+    if recipe.keep == "best":
+        stored = torch.load(keeper.best_model_path, map_location="cpu", weights_only=False)
+        module.load_state_dict(stored["state_dict"])
+
+
+def _start_from(network: nn.Module, path: Path, architecture: Architecture) -> None:
+    """Take over the weights of a checkpoint; a head for other labels starts anew."""
+    source, before = checkpoint.load(path)
+    if (
+        replace(
+            before.architecture,
+            outputs=architecture.outputs,
+            mean=architecture.mean,
+            std=architecture.std,
+            dropout=architecture.dropout,
+        )
+        != architecture
+    ):
+        raise DataError(
+            f"{path}: its network ({before.architecture}) is not the one to train ({architecture})"
+        )
+    weights = source.state_dict()
+    own = network.state_dict()
+    fitting = {name: value for name, value in weights.items() if own[name].shape == value.shape}
+    network.load_state_dict(own | fitting)
+
+
+def _rounded(network: nn.Module, described: Checkpoint, run: Run) -> nn.Module:
+    """The network as its checkpoint will hold it: every figure is measured on what is kept."""
+    part = run.folder / "rounded.safetensors"
+    try:
+        checkpoint.save(part, network.cpu(), described)
+        return checkpoint.load(part)[0]
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _finish(
+    network: nn.Module,
+    described: Checkpoint,
+    figures: Mapping[str, Any],
+    parts: Parts,
+    run: Run,
+) -> Path:
+    faces = {
+        "train": len(parts.train),
+        "holdout": len(parts.holdout),
+        "dropped": len(parts.dropped),
+    }
+    write_json(
+        run.folder / METRICS_FILE,
+        {"temperature": described.temperature, "faces": faces, "splits": figures},
+    )
+    path = run.folder / MODEL_FILE
+    checkpoint.save(path, network, described)
+    return path

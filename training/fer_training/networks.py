@@ -1,0 +1,140 @@
+"""The two networks: a ResNet18 each, as in the published student system.
+
+Emotion: ResNet18, a channel self-attention block on its last feature map, then a head 512-256-7.
+Landmarks: ResNet18, then a head 512-256-8. What differs from torchvision's ResNet18 is
+configuration: one gray channel, and how much the stem shrinks the picture, since a face here is
+48 pixels wide and not 224.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torchvision.models import resnet18
+
+from fer_sdk.contract import Task
+from fer_sdk.errors import DataError
+
+_FEATURES = 512
+_HIDDEN = 256
+_REDUCED = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """Everything that is needed to build a network again.
+
+    Attributes:
+        task: what it gives.
+        outputs: emotion labels, or 8 for the landmarks' x and y.
+        network: the backbone.
+        input_size: side of its square input, in pixels.
+        stem: ``"torchvision"`` is the 7x7 convolution with stride 2; ``"stride1"`` the same
+            convolution with stride 1; ``"3x3"`` a 3x3 convolution with stride 1.
+        stem_pool: whether torchvision's 3x3 max-pool with stride 2 follows the stem.
+        attention: whether the emotion network has its channel self-attention block.
+        dropout: in the head, between its two layers.
+        mean: of the pixels, as a fraction of white; subtracted from the input.
+        std: of the pixels, as a fraction of white; the input is divided by it.
+    """
+
+    task: Task
+    outputs: int
+    network: Literal["resnet18"] = "resnet18"
+    input_size: int = 48
+    stem: Literal["torchvision", "stride1", "3x3"] = "stride1"
+    stem_pool: bool = True
+    attention: bool = True
+    dropout: float = 0.3
+    mean: float = 0.508
+    std: float = 0.255
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a checkpoint's header and a model's metadata."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], source: str) -> Architecture:
+        """What ``to_dict`` gave.
+
+        Raises:
+            DataError: it names settings that this version does not know.
+        """
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise DataError(
+                f"{source}: not an architecture of this fer-training: {error}"
+            ) from error
+
+
+class ChannelAttention(nn.Module):
+    """Channel self-attention: each channel of a feature map is weighed by a look at all of them.
+
+    Global average pooling, two 1x1 convolutions with a bottleneck, a sigmoid: the squeeze and
+    excitation of Hu et al., "Squeeze-and-Excitation Networks", CVPR 2018, as the student system
+    uses it behind the last stage of ResNet18.
+    """
+
+    def __init__(self, channels: int, reduced: int) -> None:
+        super().__init__()
+        self.weigh = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(channels, reduced, 1),
+            nn.ReLU(),
+            nn.Conv2d(reduced, channels, 1),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """``[N, C, H, W]`` in, the same shape out."""
+        weighed: torch.Tensor = features * self.weigh(features)
+        return weighed
+
+
+class ResNet18(nn.Module):
+    """ResNet18 for gray squares, with the attention block and the head of its task."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        backbone = resnet18(weights=None)
+        kernel, stride = {"torchvision": (7, 2), "stride1": (7, 1), "3x3": (3, 1)}[
+            architecture.stem
+        ]
+        backbone.conv1 = nn.Conv2d(1, 64, kernel, stride, kernel // 2, bias=False)
+        nn.init.kaiming_normal_(backbone.conv1.weight, mode="fan_out", nonlinearity="relu")
+        if not architecture.stem_pool:
+            backbone.maxpool = nn.Identity()
+        backbone.fc = nn.Identity()
+        self.task = architecture.task
+        self.backbone = backbone
+        has_attention = architecture.task == "emotion" and architecture.attention
+        self.attention = ChannelAttention(_FEATURES, _REDUCED) if has_attention else nn.Identity()
+        self.head = nn.Sequential(
+            nn.Linear(_FEATURES, _HIDDEN),
+            nn.ReLU(),
+            nn.Dropout(architecture.dropout),
+            nn.Linear(_HIDDEN, architecture.outputs),
+        )
+
+    def forward(self, faces: torch.Tensor) -> torch.Tensor:
+        """Normalised faces ``[N, 1, S, S]`` to logits ``[N, L]`` or landmarks ``[N, 4, 2]``."""
+        body = self.backbone
+        x = body.maxpool(body.relu(body.bn1(body.conv1(faces))))
+        x = body.layer4(body.layer3(body.layer2(body.layer1(x))))
+        x = body.avgpool(self.attention(x)).flatten(1)
+        result: torch.Tensor = self.head(x)
+        return result if self.task == "emotion" else result.reshape(-1, 4, 2)
+
+
+def build(architecture: Architecture) -> nn.Module:
+    """A freshly initialised network."""
+    return ResNet18(architecture)
+
+
+def normalise(faces: torch.Tensor, architecture: Architecture) -> torch.Tensor:
+    """Gray faces 0..255 ``[N, S, S]`` to what the network takes, float32 ``[N, 1, S, S]``."""
+    return ((faces.to(torch.float32) / 255 - architecture.mean) / architecture.std).unsqueeze(1)

@@ -1,0 +1,213 @@
+"""The settings of a training run: read from TOML, frozen, saved with what they made."""
+
+from __future__ import annotations
+
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from fer_sdk.errors import DataError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What both tasks have in common.
+
+    Attributes:
+        stem, stem_pool, input_size, dropout: see ``networks.Architecture``.
+        holdout: share of the training faces kept out of training, by which early stopping, the
+            choice of an epoch and the temperature are decided. PublicTest decides nothing.
+        flip: whether every second face is mirrored.
+        rotation: largest rotation in degrees.
+        jitter: how far position and size of the crop vary, in multiples of the spread that the
+            detector's boxes show on the training faces.
+        brightness, contrast: largest relative change.
+        erasing: probability that a rectangle of the face is blotted out.
+        noise: largest standard deviation of added Gaussian noise, in gray levels.
+        low_resolution: probability that a face is shrunk to as little as half its size and back.
+        small_epochs: how many epochs, at the beginning, train on smaller faces, which is faster
+            (progressive learning: Tan and Le, "EfficientNetV2", ICML 2021).
+        small_size: side of the faces in those epochs, in pixels.
+        optimizer: ``"sgd"`` (Nesterov, ``momentum``) or ``"adamw"``.
+        learning_rate: the highest, reached after the warm-up.
+        schedule: ``"cosine"`` to zero, ``"plateau"`` (a tenth when the held-out loss stalls for
+            three epochs) or ``"constant"``.
+        warmup_epochs: length of the linear warm-up; may be a fraction.
+        gradient_clip: largest gradient norm; 0 for none.
+        ema: decay of the averaged weights that are validated and kept; 0 for none.
+        early_stopping: epochs without a better held-out loss after which training stops; 0: never.
+        keep: the ``"last"`` epoch, or the ``"best"`` by held-out loss.
+        seed: of everything random.
+    """
+
+    stem: Literal["torchvision", "stride1", "3x3"] = "stride1"
+    stem_pool: bool = True
+    input_size: int = 48
+    dropout: float = 0.3
+    holdout: float = 0.05
+    flip: bool = True
+    rotation: float = 10.0
+    jitter: float = 1.0
+    brightness: float = 0.2
+    contrast: float = 0.2
+    erasing: float = 0.0
+    noise: float = 0.0
+    low_resolution: float = 0.0
+    small_epochs: int = 0
+    small_size: int = 32
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    batch_size: int = 64
+    epochs: int = 30
+    schedule: Literal["cosine", "plateau", "constant"] = "cosine"
+    warmup_epochs: float = 1.0
+    gradient_clip: float = 0.0
+    ema: float = 0.999
+    early_stopping: int = 0
+    keep: Literal["last", "best"] = "last"
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        for part in fields(self):
+            self._check(part.name, getattr(self, part.name))
+
+    def _check(self, name: str, value: object) -> None:
+        wanted = typing.get_type_hints(type(self))[name]
+        if typing.get_origin(wanted) is Literal:
+            if value not in typing.get_args(wanted):
+                raise DataError(
+                    f"{name} = {value!r}: use one of {', '.join(map(str, typing.get_args(wanted)))}"
+                )
+            return
+        accepted = (float, int) if wanted is float else (wanted,)
+        if not isinstance(value, accepted) or (wanted is not bool and isinstance(value, bool)):
+            raise DataError(f"{name} = {value!r}: must be of type {_type_name(wanted)}")
+        low, high = _BOUNDS.get(name, (0, float("inf")))
+        if wanted is not bool and not low <= typing.cast(float, value) <= high:
+            raise DataError(f"{name} = {value!r}: must be from {low} to {high}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as ``load`` reads them."""
+        return asdict(self)
+
+    @classmethod
+    def load(
+        cls, path: Path | None, changes: Mapping[str, str] = types.MappingProxyType({})
+    ) -> Self:
+        """Read a recipe.
+
+        Args:
+            path: a TOML file of settings; None for the recipe of the shipped model.
+            changes: settings that replace the file's, each value as TOML (a bare word is a text).
+
+        Raises:
+            DataError: the file cannot be read, or a setting is unknown or out of its range.
+        """
+        source = f"{path}" if path else f"the packaged {cls._packaged()}"
+        try:
+            text = (
+                path.read_text("utf-8")
+                if path
+                else (resources.files("fer_training") / "recipes" / cls._packaged()).read_text(
+                    "utf-8"
+                )
+            )
+            values = tomllib.loads(text)
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise DataError(f"{source}: cannot be read as a recipe: {error}") from error
+        values |= {name: _toml_value(value) for name, value in changes.items()}
+        unknown = set(values) - {part.name for part in fields(cls)}
+        if unknown:
+            raise DataError(
+                f"{source}: unknown settings {', '.join(sorted(unknown))}; known are "
+                f"{', '.join(part.name for part in fields(cls))}"
+            )
+        return cls(**values)
+
+    @classmethod
+    def _packaged(cls) -> str:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmotionRecipe(Recipe):
+    """Settings of the emotion network.
+
+    Attributes:
+        attention: whether the network has its channel self-attention block.
+        label_smoothing: share of each target that is spread evenly over the labels.
+        votes: share of each target that comes from the FER+ votes, where they are given.
+        mixup: alpha of Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018; 0
+            for none.
+        class_weights: ``"balanced"`` weighs the loss of each label by the inverse of its count.
+        sampling: ``"over"`` repeats faces of rare labels until all labels are as frequent as the
+            most frequent, ``"under"`` leaves out faces until all are as rare as the rarest.
+    """
+
+    attention: bool = True
+    label_smoothing: float = 0.1
+    votes: float = 0.25
+    mixup: float = 0.0
+    class_weights: Literal["none", "balanced"] = "none"
+    sampling: Literal["none", "over", "under"] = "none"
+
+    @classmethod
+    def _packaged(cls) -> str:
+        return "emotion.toml"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LandmarksRecipe(Recipe):
+    """Settings of the landmark network.
+
+    Attributes:
+        beta: where the smooth L1 loss turns from square to linear, as a fraction of the crop.
+    """
+
+    beta: float = 0.02
+
+    @classmethod
+    def _packaged(cls) -> str:
+        return "landmarks.toml"
+
+
+_BOUNDS: Mapping[str, tuple[float, float]] = {
+    "input_size": (16, 512),
+    "small_size": (16, 512),
+    "dropout": (0, 0.95),
+    "holdout": (0.005, 0.5),
+    "rotation": (0, 180),
+    "jitter": (0, 5),
+    "brightness": (0, 1),
+    "contrast": (0, 1),
+    "erasing": (0, 1),
+    "low_resolution": (0, 1),
+    "noise": (0, 255),
+    "learning_rate": (1e-8, 100),
+    "momentum": (0, 0.9999),
+    "batch_size": (1, 65536),
+    "epochs": (1, 100_000),
+    "ema": (0, 0.999999),
+    "label_smoothing": (0, 0.9),
+    "votes": (0, 1),
+    "mixup": (0, 10),
+    "beta": (1e-6, 10),
+}
+
+
+def _type_name(wanted: type) -> str:
+    return {int: "whole number", float: "number", bool: "true or false"}.get(wanted, "text")
+
+
+def _toml_value(text: str) -> object:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
