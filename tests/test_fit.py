@@ -1,0 +1,173 @@
+"""Training runs on tiny faces: they learn, resume exactly, and refuse what cannot be trained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fer_sdk.errors import DataError
+from fer_training import checkpoint, fit
+from fer_training.faces import EMOTIONS, FaceSet
+from fer_training.fit import Interrupted, Run, train_emotion, train_landmarks
+from fer_training.ground_truth import GroundTruth, digest
+from fer_training.modules import outputs
+from fer_training.recipe import EmotionRecipe, LandmarksRecipe
+
+TINY = {
+    "input_size": "16",
+    "stem": "torchvision",
+    "small_epochs": "0",
+    "batch_size": "16",
+    "holdout": "0.2",
+    "ema": "0.9",
+}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _stripes(names: tuple[str, ...], count: int) -> FaceSet:
+    """Faces whose label is plain to see: gray in steps, under noise."""
+    random = np.random.default_rng(0)
+    labels = np.arange(count) % len(names)
+    levels = 20 + 200 * labels / (len(names) - 1)
+    noise = random.normal(0, 6, (count, 16, 16))
+    images = (levels[:, None, None] + noise).clip(0, 255).astype(np.uint8)
+    splits = np.where(np.arange(count) < 0.75 * count, "Training", "PublicTest")
+    return FaceSet(images, labels, splits, names)
+
+
+def _recipe(**changes: str) -> EmotionRecipe:
+    plain = {"brightness": "0", "contrast": "0", "rotation": "0", "jitter": "0"}
+    return EmotionRecipe.load(None, TINY | plain | {"epochs": "3"} | changes)
+
+
+def test_a_run_learns_and_leaves_everything_that_a_user_needs(tmp_path: Path) -> None:
+    faces = _stripes(("dark", "middle", "light"), 240)
+    recipe = _recipe(epochs="8", votes="0", learning_rate="0.05")
+    path = train_emotion(faces, None, recipe, Run(tmp_path / "run", "stripes", progress=False))
+
+    module, described = checkpoint.load(path)
+    assert described.labels == ("dark", "middle", "light")
+    assert described.training_data == "stripes"
+    assert described.temperature is not None
+    assert EmotionRecipe(**described.recipe) == recipe
+    public = faces.split("PublicTest")
+    given = outputs(module, described.architecture, public.images).argmax(1).numpy()
+    measured = float((given == public.labels).mean())
+    assert measured > 0.9
+    assert described.metrics["PublicTest"]["accuracy"] == pytest.approx(measured, abs=1e-4)
+    report = json.loads((path.parent / "metrics.json").read_text())
+    assert report["splits"]["PublicTest"]["counts"] == {"dark": 20, "middle": 20, "light": 20}
+    lines = [json.loads(line) for line in (path.parent / "epochs.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == list(range(1, 9))
+    assert lines[-1]["train_loss"] < lines[0]["train_loss"]
+    with pytest.raises(DataError, match="finished run"):
+        train_emotion(faces, None, recipe, Run(tmp_path / "run", "stripes", progress=False))
+
+
+def test_an_interrupted_run_ends_as_if_it_had_not_been(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faces = _stripes(EMOTIONS, 140)
+    recipe = EmotionRecipe.load(None, TINY | {"epochs": "3", "mixup": "0.3", "erasing": "0.5"})
+    whole = train_emotion(faces, None, recipe, Run(tmp_path / "whole", "x", progress=False))
+
+    stopped = Run(tmp_path / "stopped", "x", progress=False)
+    with monkeypatch.context() as patched:
+        original = fit.EpochLog.on_train_epoch_start
+
+        def stop_in_third(self: fit.EpochLog, trainer: fit.Trainer, module: object) -> None:
+            if trainer.current_epoch == 2:
+                raise KeyboardInterrupt
+            original(self, trainer, module)  # type: ignore[arg-type]
+
+        patched.setattr(fit.EpochLog, "on_train_epoch_start", stop_in_third)
+        with pytest.raises(Interrupted, match="goes on"):
+            train_emotion(faces, None, recipe, stopped)
+    assert not (stopped.folder / "model.safetensors").exists()
+    with pytest.raises(DataError, match="epochs"):
+        train_emotion(faces, None, _recipe(epochs="9"), stopped)
+    resumed = train_emotion(faces, None, recipe, stopped)
+
+    before, after = checkpoint.load(whole)[0].state_dict(), checkpoint.load(resumed)[0].state_dict()
+    for name, value in before.items():
+        assert torch.equal(value, after[name]), name
+    assert (whole.parent / "epochs.jsonl").read_text() == (
+        resumed.parent / "epochs.jsonl"
+    ).read_text()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": "adamw", "learning_rate": "0.001", "class_weights": "balanced"},
+        {"sampling": "over", "schedule": "plateau", "gradient_clip": "1.0", "ema": "0"},
+        {"sampling": "under", "keep": "best", "early_stopping": "1", "schedule": "constant"},
+        {"attention": "false", "stem": "3x3", "small_epochs": "1", "small_size": "16"},
+    ],
+)
+def test_every_setting_trains(tmp_path: Path, changes: dict[str, str]) -> None:
+    faces = _stripes(EMOTIONS, 84)
+    shares = np.eye(7, dtype=np.float32)[faces.labels]
+    recipe = _recipe(epochs="2", **changes)
+    path = train_emotion(faces, shares, recipe, Run(tmp_path, "x", progress=False))
+    assert checkpoint.load(path)[1].architecture.attention == (changes.get("attention") != "false")
+
+
+def test_landmarks_are_learnt_and_faces_without_truth_left_out(tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    centres = random.uniform(0.3, 0.7, (300, 2)).astype(np.float32)
+    at = (np.arange(16) + 0.5) / 16
+    squared = (at[None, None] - centres[:, 0, None, None]) ** 2 + (
+        at[None, :, None] - centres[:, 1, None, None]
+    ) ** 2
+    images = (255 * np.exp(-squared / 0.02)).astype(np.uint8)
+    offsets = np.array([[-0.1, -0.1], [0.1, -0.1], [-0.1, 0.1], [0.1, 0.1]], np.float32)
+    points = centres[:, None] + offsets
+    points[::10] = np.nan
+    order = np.argsort(digest(images))
+    truth = GroundTruth(digest(images)[order], points[order], np.zeros(300, np.float32))
+    splits = np.where(np.arange(300) < 240, "Training", "PublicTest")
+    faces = FaceSet(images, np.zeros(300, np.int64), splits, EMOTIONS)
+    recipe = LandmarksRecipe.load(
+        None, TINY | {"epochs": "12", "learning_rate": "0.002", "rotation": "0", "dropout": "0"}
+    )
+    path = train_landmarks(faces, truth, recipe, Run(tmp_path, "dots", progress=False))
+    metrics = checkpoint.load(path)[1].metrics["PublicTest"]
+    always_the_mean = np.linalg.norm(centres - centres.mean(0), axis=1).mean()
+    assert metrics["faces"] == 54
+    assert metrics["error"] < 0.5 * always_the_mean
+
+
+def test_fine_tuning_starts_from_the_weights_and_takes_other_labels(tmp_path: Path) -> None:
+    faces = _stripes(EMOTIONS, 84)
+    first = train_emotion(
+        faces, None, _recipe(epochs="1"), Run(tmp_path / "a", "x", progress=False)
+    )
+    own = _stripes(("frown", "laugh", "wink"), 60)
+    frozen = _recipe(epochs="1", learning_rate="1e-8", ema="0", weight_decay="0")
+    second = train_emotion(
+        own, None, frozen, Run(tmp_path / "b", "own", start=first, progress=False)
+    )
+    before, after = checkpoint.load(first)[0].state_dict(), checkpoint.load(second)[0].state_dict()
+    name = "backbone.layer4.1.conv2.weight"
+    assert torch.allclose(before[name], after[name], atol=1e-4)
+    assert after["head.3.weight"].shape == (3, 256)
+    other = _recipe(epochs="1", stem="3x3")
+    with pytest.raises(DataError, match="is not the one to train"):
+        train_emotion(own, None, other, Run(tmp_path / "c", "own", start=first, progress=False))
+
+
+def test_faces_without_any_truth_are_refused(tmp_path: Path) -> None:
+    recipe = LandmarksRecipe.load(None, TINY)
+    with pytest.raises(DataError, match="extract-landmarks"):
+        train_landmarks(
+            _stripes(EMOTIONS, 42), GroundTruth.load(), recipe, Run(tmp_path, "x", progress=False)
+        )

@@ -1,0 +1,281 @@
+"""Splits, votes, sampling, recipes, calibration and figures: the parts that a run is made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fer_sdk.errors import DataError
+from fer_training.calibration import fit_temperature
+from fer_training.faces import EMOTIONS, FaceSet
+from fer_training.ground_truth import GroundTruth, digest, mirror_landmarks
+from fer_training.metrics import emotion_figures, landmark_figures
+from fer_training.parts import divide
+from fer_training.recipe import EmotionRecipe, LandmarksRecipe
+from fer_training.sampling import EpochSampler
+from fer_training.votes import read_votes
+
+
+def _faces(labels: list[int], splits: list[str], seed: int = 0) -> FaceSet:
+    random = np.random.default_rng(seed)
+    images = random.integers(0, 256, (len(labels), 8, 8)).astype(np.uint8)
+    return FaceSet(images, np.array(labels, np.int64), np.array(splits), EMOTIONS)
+
+
+def test_division_keeps_copies_together_and_test_faces_out() -> None:
+    labels = [k % 7 for k in range(210)]
+    faces = _faces(labels, ["Training"] * 180 + ["PublicTest"] * 20 + ["PrivateTest"] * 10)
+    faces.images[7:14] = faces.images[0:7]  # copies within Training
+    faces.images[20] = faces.images[185]  # a PublicTest face among the training faces
+    faces.images[21] = faces.images[205]  # a PrivateTest face among the training faces
+
+    parts = divide(faces, 0.2, seed=3)
+
+    digests = digest(faces.images)
+    assert sorted([*parts.train, *parts.holdout, *parts.dropped]) == list(range(180))
+    assert parts.dropped.tolist() == [20, 21]
+    assert not set(digests[parts.train]) & set(digests[parts.holdout])
+    assert not set(digests[parts.train]) & set(digests[180:])
+    assert set(faces.labels[parts.holdout]) == set(range(7))
+    assert 0.1 < len(parts.holdout) / 178 < 0.3
+    again = divide(faces, 0.2, seed=3)
+    assert again.holdout.tolist() == parts.holdout.tolist()
+    assert divide(faces, 0.2, seed=4).holdout.tolist() != parts.holdout.tolist()
+
+
+def test_a_label_with_one_face_cannot_be_divided() -> None:
+    faces = _faces([0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6], ["Training"] * 13)
+    with pytest.raises(DataError, match="1 of 'neutral'"):
+        divide(faces, 0.1, seed=1)
+
+
+@pytest.mark.data
+def test_fer2013_leaks_hundreds_of_public_test_faces_into_training(fer2013: FaceSet) -> None:
+    parts = divide(fer2013, 0.05, seed=1)
+    assert len(parts.dropped) == 340
+
+
+VOTES = (
+    "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF\n"
+)
+
+
+def test_votes_are_shares_of_the_seven(tmp_path: Path) -> None:
+    path = tmp_path / "fer2013new.csv"
+    path.write_text(VOTES + "Training,a,4,0,0,1,3,0,0,2,0,0\nPublicTest,b,0,0,0,0,0,0,0,3,7,0\n")
+    faces = _faces([0, 1], ["Training", "PublicTest"])
+    shares = read_votes(path, faces)
+    assert dict(zip(EMOTIONS, shares[0].tolist(), strict=True)) == pytest.approx(
+        {
+            "angry": 3 / 8,
+            "disgust": 0,
+            "fear": 0,
+            "happy": 0,
+            "sad": 1 / 8,
+            "surprise": 0,
+            "neutral": 4 / 8,
+        }
+    )
+    assert shares[1].tolist() == [0] * 7
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (VOTES + "Training,a,4,0,0,1,3,0,0,2,0,0\n", "row for row"),
+        (VOTES + 2 * "PrivateTest,a,4,0,0,1,3,0,0,2,0,0\n", "row for row"),
+        ("a,b\n1,2\n", "not FER"),
+        (VOTES + 2 * "Training,a,x,0,0,1,3,0,0,2,0,0\n", "not FER"),
+    ],
+)
+def test_votes_that_do_not_stand_beside_the_faces_are_refused(
+    tmp_path: Path, text: str, says: str
+) -> None:
+    path = tmp_path / "votes.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=says):
+        read_votes(path, _faces([0, 1], ["Training", "PublicTest"]))
+
+
+@pytest.mark.parametrize(("sampling", "each"), [("over", 50), ("under", 5)])
+def test_sampling_makes_labels_equally_frequent(sampling: str, each: int) -> None:
+    labels = np.array([0] * 50 + [1] * 5 + [2] * 20)
+    sampler = EpochSampler(labels, sampling, seed=1)  # type: ignore[arg-type]
+    chosen = list(sampler)
+    assert len(chosen) == len(sampler) == 3 * each
+    assert np.bincount(labels[chosen]).tolist() == [each] * 3
+    if sampling == "over":
+        assert set(chosen) == set(range(75))
+    else:
+        assert len(set(chosen)) == len(chosen)
+
+
+def test_an_epochs_order_depends_on_seed_and_epoch_alone() -> None:
+    labels = np.zeros(40, np.int64)
+    first, second = EpochSampler(labels, "none", 1), EpochSampler(labels, "none", 1)
+    list(first)
+    first.set_epoch(5)
+    second.set_epoch(5)
+    assert list(first) == list(second)
+    assert sorted(first) == list(range(40))
+    second.set_epoch(6)
+    assert list(first) != list(second)
+
+
+def test_shipped_recipes_load_and_settings_replace() -> None:
+    assert LandmarksRecipe.load(None).optimizer == "adamw"
+    changed = EmotionRecipe.load(None, {"epochs": "3", "sampling": "over", "flip": "false"})
+    assert (changed.epochs, changed.sampling, changed.flip) == (3, "over", False)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("epoch", "3", "unknown settings epoch"),
+        ("epochs", "0", "from 1"),
+        ("epochs", "2.5", "whole number"),
+        ("flip", "1", "true or false"),
+        ("learning_rate", "nan", "from"),
+        ("learning_rate", "fast", "number"),
+        ("optimizer", "lion", "sgd, adamw"),
+        ("ema", "true", "number"),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_name(name: str, value: str, says: str) -> None:
+    with pytest.raises(DataError, match=says) as caught:
+        EmotionRecipe.load(None, {name: value})
+    assert name in str(caught.value)
+
+
+def test_a_recipe_file_replaces_the_shipped_one(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("epochs = 7\nmixup = 0.2\n")
+    assert EmotionRecipe.load(path) == EmotionRecipe(epochs=7, mixup=0.2)
+    path.write_text("epochs = \n")
+    with pytest.raises(DataError, match=r"mine\.toml"):
+        EmotionRecipe.load(path)
+
+
+def test_temperature_scaling_finds_the_temperature_that_made_the_labels() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(20_000, 7, generator=generator) * 2
+    labels = torch.multinomial(torch.softmax(logits, 1), 1, generator=generator)[:, 0]
+    assert fit_temperature(logits * 2.5, labels) == pytest.approx(2.5, rel=0.05)
+    assert fit_temperature(logits / 3, labels) == pytest.approx(1 / 3, rel=0.05)
+
+
+def _naive_ece(scores: np.ndarray, labels: np.ndarray) -> float:
+    confidence, right = scores.max(1), scores.argmax(1) == labels
+    total = 0.0
+    for k in range(15):
+        inside = (confidence > k / 15) & (confidence <= (k + 1) / 15)
+        if inside.any():
+            total += abs(right[inside].mean() - confidence[inside].mean()) * inside.sum()
+    return total / len(labels)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 10_000), st.integers(20, 200))
+def test_emotion_figures_agree_with_counting_by_hand(seed: int, count: int) -> None:
+    random = np.random.default_rng(seed)
+    scores = random.dirichlet(np.ones(4) * 0.4, count).astype(np.float32)
+    labels = random.integers(0, 4, count)
+    names = ("a", "b", "c", "d")
+    figures = emotion_figures(scores, labels, names)
+    given_ = scores.argmax(1)
+    assert figures.accuracy == pytest.approx(
+        float(np.mean([g == k for g, k in zip(given_, labels, strict=True)]))
+    )
+    f1s = []
+    for k, name in enumerate(names):
+        right = int(((given_ == k) & (labels == k)).sum())
+        truly, said = int((labels == k).sum()), int((given_ == k).sum())
+        assert figures.counts[name] == truly
+        assert figures.recall[name] == (right / truly if truly else None)
+        assert figures.precision[name] == (right / said if said else None)
+        if truly:
+            f1s.append(2 * right / (truly + said))
+    assert figures.macro_f1 == pytest.approx(np.mean(f1s))
+    assert figures.ece == pytest.approx(_naive_ece(scores, labels), abs=1e-4)
+    assert np.sum(figures.confusion) == count
+
+
+def test_landmark_figures_measure_distances() -> None:
+    truth = np.array([[[0.3, 0.4], [0.7, 0.4], [0.4, 0.8], [0.6, 0.8]]] * 3, np.float32)
+    truth[2] = np.nan
+    predicted = truth.copy()
+    predicted[2] = 0.5
+    predicted[0, 1] += (0.03, 0.04)
+    figures = landmark_figures(predicted, truth, ("le", "re", "ll", "rl"))
+    assert (figures.faces, figures.without_truth) == (2, 1)
+    assert figures.error_by_point == pytest.approx(
+        {"le": 0, "re": 0.025, "ll": 0, "rl": 0}, abs=1e-6
+    )
+    assert figures.error == pytest.approx(0.05 / 8, abs=1e-6)
+    assert figures.normalised_error == pytest.approx(0.05 / 8 / 0.4, abs=1e-6)
+    assert figures.failures == 0
+
+
+def test_ground_truth_is_kept_by_pixels(tmp_path: Path) -> None:
+    random = np.random.default_rng(5)
+    images = random.integers(0, 256, (6, 48, 48)).astype(np.uint8)
+    points = random.random((6, 4, 2)).astype(np.float32) * 1.2 - 0.1
+    points[2] = np.nan
+    order = np.argsort(digest(images))
+    truth = GroundTruth(digest(images)[order], points[order], np.full(6, 0.01, np.float32))
+    path = tmp_path / "truth.npz"
+    truth.save(path)
+    again = GroundTruth.load(path)
+    shuffled = random.permutation(6)
+    assert np.allclose(again.of(images[shuffled]), points[shuffled], atol=1e-4, equal_nan=True)
+    assert np.isnan(again.of(images[:1] ^ 1)).all()
+    path.write_bytes(b"no zip")
+    with pytest.raises(DataError, match=r"truth\.npz"):
+        GroundTruth.load(path)
+
+
+def test_mirroring_landmarks_twice_gives_them_back() -> None:
+    points = np.random.default_rng(0).random((5, 4, 2)).astype(np.float32)
+    mirrored = mirror_landmarks(points)
+    assert np.allclose(mirrored[:, 0], np.stack([1 - points[:, 1, 0], points[:, 1, 1]], axis=1))
+    assert np.allclose(mirror_landmarks(mirrored), points)
+
+
+@pytest.mark.data
+def test_the_packaged_truth_covers_fer2013(fer2013: FaceSet) -> None:
+    points = GroundTruth.load().of(fer2013.images)
+    found = ~np.isnan(points[:, 0, 0])
+    assert found.mean() > 0.98
+    # The left eye is left of the right one, and the eyes are above the mouth.
+    assert (points[found, 0, 0] < points[found, 1, 0]).mean() > 0.999
+    assert (points[found, :2, 1].mean(1) < points[found, 2:, 1].mean(1)).mean() > 0.999
+
+
+@pytest.mark.data
+@pytest.mark.landmarker
+def test_extraction_makes_the_packaged_truth_again(
+    fer2013: FaceSet, landmarker_bundle: Path
+) -> None:
+    from fer_training.ground_truth import extract, merge
+
+    images = fer2013.images[:40]
+    made = merge(extract(images, landmarker_bundle, workers=1)).of(images)
+    packaged = GroundTruth.load().of(images)
+    assert np.allclose(made, packaged, atol=0.01, equal_nan=True)
+
+
+def test_extraction_refuses_another_bundle(tmp_path: Path) -> None:
+    from fer_training.ground_truth import extract
+
+    images = np.zeros((1, 48, 48), np.uint8)
+    with pytest.raises(DataError, match="fer-train fetch"):
+        list(extract(images, tmp_path / "none.task"))
+    wrong = tmp_path / "face_landmarker.task"
+    wrong.write_bytes(b"something else")
+    with pytest.raises(DataError, match="sha256"):
+        list(extract(images, wrong))
