@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fer_sdk.crop import resize_square
+from fer_sdk.crop import centred_square, crop_gray
 from fer_sdk.errors import DataError
-from fer_sdk.image import load_image, to_gray
+from fer_sdk.image import load_image
 
 EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """FER2013's labels, in the order of its numbers."""
@@ -172,10 +172,16 @@ def _read_folder(path: Path, side: int) -> FaceSet:
         raise DataError(f"{path}: holds no pictures in folders named after their labels")
     found = {label for _, label, _ in files}
     names = EMOTIONS if found <= set(EMOTIONS) else tuple(sorted(found))
-    images = np.stack([resize_square(to_gray(load_image(file)), side) for file, _, _ in files])
+    images = np.stack([_face_of(file, side) for file, _, _ in files])
     return FaceSet(
         images,
         np.array([names.index(label) for _, label, _ in files], np.int64),
         np.array([split for _, _, split in files]),
         names,
     )
+
+
+def _face_of(file: Path, side: int) -> npt.NDArray[np.uint8]:
+    # As the pipeline takes a picture that is one face: its largest centred square.
+    picture = load_image(file)
+    return crop_gray(picture, centred_square(picture.shape[1], picture.shape[0]), side)

@@ -1,0 +1,239 @@
+"""MediaPipe's FaceDetector task with the bundled model: the one module that imports mediapipe.
+
+Which release is installed is read from its metadata, so that one that must not run is not even
+imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import re
+import tempfile
+import threading
+import weakref
+from collections.abc import Iterator
+from importlib import metadata, resources
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fer_sdk.detectors.base import Detection, check_min_score, check_rgb, clamped, thinned
+from fer_sdk.errors import DetectorError
+from fer_sdk.face import Box
+
+_INSTEAD = (
+    "install 'mediapipe>=0.10.30,<0.10.32', or use detector=\"blazeface\": the same model on "
+    "onnxruntime"
+)
+# What opening a task prints although nothing is wrong: TensorFlow Lite's INFO lines, abseil's
+# remark on itself, and abseil's information and warnings.
+_CHATTER = re.compile(rb"INFO: |WARNING: All log messages before absl::|[IW]\d{4} \d\d:\d\d:")
+_IOU = 0.3
+
+_stderr_lock = threading.Lock()
+
+
+def installed_version() -> str | None:
+    """Version of the installed mediapipe, without importing it; None where there is none."""
+    try:
+        return metadata.version("mediapipe")
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def refusal(version: str | None, *, allow_telemetry: bool = False) -> str | None:
+    """Why a mediapipe release is not used, and what to do; None for one that is.
+
+    Args:
+        version: as ``installed_version`` gives it.
+        allow_telemetry: accept the releases that look up Google's logging host.
+    """
+    if version is None:
+        return f"mediapipe is not installed: {_INSTEAD}"
+    numbers = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
+    release = tuple(int(number) for number in numbers.groups()) if numbers else ()
+    if not release:
+        fault = "is not a release that is known here"
+    elif release < (0, 10, 30):
+        fault = "is too old: its interface is another one"
+    elif release < (0, 10, 32):
+        return None
+    elif release < (0, 10, 35):
+        fault = (
+            "brings opencv-contrib-python, which overwrites the installed OpenCV, and needs the "
+            "system's EGL"
+        )
+    elif allow_telemetry:
+        return None
+    else:
+        fault = (
+            "contacts Google's logging host when a task closes, and cannot be told not to "
+            "(MediaPipeDetector(allow_telemetry=True) runs it all the same)"
+        )
+    return f"mediapipe {version} {fault}: {_INSTEAD}"
+
+
+class MediaPipeDetector:
+    """Faces by MediaPipe. Calls from several threads take turns.
+
+    MediaPipe gives boxes in whole pixels, the fraction cut off, and moves a box that reaches over
+    the left or top edge into the image instead of cutting it.
+    """
+
+    def __init__(self, min_score: float = 0.5, *, allow_telemetry: bool = False) -> None:
+        """Open the task.
+
+        Args:
+            min_score: least detection score of a face, 0..1.
+            allow_telemetry: also use a mediapipe that contacts Google's logging host.
+
+        Raises:
+            DetectorError: mediapipe is not installed, is a release that is not used, or does not
+                open.
+            SettingError: ``min_score`` is not from 0 to 1.
+        """
+        check_min_score(min_score)
+        version = installed_version()
+        reason = refusal(version, allow_telemetry=allow_telemetry)
+        if reason is not None:
+            raise DetectorError(reason)
+        try:
+            self._task, self._to_frame = _open(min_score)
+        except (ImportError, AttributeError, OSError, TypeError, ValueError, RuntimeError) as error:
+            raise DetectorError(
+                f'mediapipe {version} does not open: {error}; use detector="blazeface"'
+            ) from error
+        self._lock = threading.Lock()
+        self._gone: str | None = None
+        _open_detectors.add(self)
+        _watch_the_process()
+
+    @property
+    def name(self) -> str:
+        return "mediapipe"
+
+    def detect(self, image: npt.NDArray[np.uint8]) -> list[Detection]:
+        """Find the faces of an RGB image uint8 ``[H, W, 3]``.
+
+        Raises:
+            ImageError: not such an image.
+            DetectorError: closed, opened in another process, or MediaPipe failed.
+        """
+        check_rgb(image)
+        height, width = image.shape[:2]
+        smaller, step = thinned(image)
+        with self._lock:
+            if self._gone is not None:
+                raise DetectorError(self._gone)
+            try:
+                found = self._task.detect(self._to_frame(smaller)).detections
+            except (OSError, ValueError, RuntimeError) as error:
+                raise DetectorError(
+                    f"MediaPipe failed on an image of {width}x{height} pixels: {error}"
+                ) from error
+        detections = []
+        for face in found:
+            box = clamped(_restored(face.bounding_box, step), width, height)
+            if box is not None:
+                detections.append(Detection(box, float(face.categories[0].score)))
+        return detections
+
+    def close(self) -> None:
+        """Let go of the task. May be called more than once."""
+        with self._lock:
+            if self._gone is None:
+                self._gone = "the MediaPipe detector was closed: open another one"
+                self._task.close()
+
+    def _forget(self) -> None:
+        # The task's own thread did not come along into a forked process: closing it there, which
+        # its destructor tries too, would wait for ever.
+        self._lock = threading.Lock()
+        if self._gone is None:
+            self._gone = (
+                "the MediaPipe detector was opened before this process was forked, which MediaPipe "
+                "does not survive: open one in each process"
+            )
+            self._task._handle = None
+
+
+def _open(min_score: float) -> tuple[Any, Any]:
+    import mediapipe
+    from mediapipe.tasks.python import BaseOptions, vision
+
+    model = resources.files("fer_sdk") / "models" / "face_detection_short_range.tflite"
+    options = vision.FaceDetectorOptions(
+        base_options=BaseOptions(model_asset_buffer=model.read_bytes()),
+        min_detection_confidence=min_score,
+        min_suppression_threshold=_IOU,
+    )
+
+    def to_frame(image: npt.NDArray[np.uint8]) -> Any:
+        return mediapipe.Image(
+            image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(image)
+        )
+
+    with _without_chatter():
+        return vision.FaceDetector.create_from_options(options), to_frame
+
+
+def _restored(pixels: Any, step: int) -> Box:
+    # Half a pixel is what cutting off the fraction takes away on average.
+    x, y, width, height = (
+        (value + 0.5) * step
+        for value in (pixels.origin_x, pixels.origin_y, pixels.width, pixels.height)
+    )
+    return Box(x, y, width, height)
+
+
+@contextlib.contextmanager
+def _without_chatter() -> Iterator[None]:
+    """Keep MediaPipe's native chatter off stderr; whatever else is written meanwhile gets there.
+
+    It writes to the file descriptor itself, and neither GLOG_minloglevel, TF_CPP_MIN_LOG_LEVEL nor
+    anything that the library exports changes that.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_stderr_lock)
+        try:
+            held = stack.enter_context(tempfile.TemporaryFile(buffering=0))
+            stderr = os.dup(2)
+        except OSError:
+            # No stderr, or nowhere to keep what is written to it: chatter is the lesser evil.
+            yield
+            return
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            held.seek(0)
+            others = b"".join(line for line in held.readlines() if not _CHATTER.match(line))
+            if others:
+                os.write(2, others)
+
+
+_open_detectors: weakref.WeakSet[MediaPipeDetector] = weakref.WeakSet()
+
+
+@functools.cache
+def _watch_the_process() -> None:
+    # A task closes on a thread of its own, through an executor that no longer takes work when
+    # atexit's functions run. These run before the executors end.
+    threading._register_atexit(_close_all)  # type: ignore[attr-defined]
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_forget_all)
+
+
+def _close_all() -> None:
+    for detector in list(_open_detectors):
+        detector.close()
+
+
+def _forget_all() -> None:
+    for detector in list(_open_detectors):
+        detector._forget()
