@@ -1,0 +1,86 @@
+"""Facial expression recognition that runs on the device.
+
+    from fer_sdk import FerPipeline
+
+    with FerPipeline() as pipeline:
+        for face in pipeline.predict("photo.jpg"):
+            print(face.emotion, face.confidence, face.box)
+
+Nothing is downloaded and nothing is sent. Importing the package loads nothing heavy: each name
+below brings what it needs when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from fer_sdk.detectors.base import Detection, Detector
+    from fer_sdk.draw import annotate
+    from fer_sdk.errors import (
+        DataError,
+        DetectorError,
+        DeviceUnavailableError,
+        FerError,
+        ImageError,
+        ModelError,
+        ParityError,
+        PipelineClosedError,
+        SettingError,
+    )
+    from fer_sdk.face import LANDMARKS, Box, Face, Point
+    from fer_sdk.image import load_image
+    from fer_sdk.pipeline import FerPipeline, ModelInfo, PipelineInfo
+
+__all__ = [
+    "LANDMARKS",
+    "Box",
+    "DataError",
+    "Detection",
+    "Detector",
+    "DetectorError",
+    "DeviceUnavailableError",
+    "Face",
+    "FerError",
+    "FerPipeline",
+    "ImageError",
+    "ModelError",
+    "ModelInfo",
+    "ParityError",
+    "PipelineClosedError",
+    "PipelineInfo",
+    "Point",
+    "SettingError",
+    "__version__",
+    "annotate",
+    "load_image",
+]
+
+_HOME = {
+    "FerPipeline": "pipeline",
+    "ModelInfo": "pipeline",
+    "PipelineInfo": "pipeline",
+    "Box": "face",
+    "Face": "face",
+    "LANDMARKS": "face",
+    "Point": "face",
+    "Detection": "detectors.base",
+    "Detector": "detectors.base",
+    "annotate": "draw",
+    "load_image": "image",
+} | {name: "errors" for name in __all__ if name.endswith("Error")}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

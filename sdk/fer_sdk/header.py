@@ -1,0 +1,233 @@
+"""What a picture file says of itself in its header: its kind and how large the picture is.
+
+It is read before a decoder sees the file, so that a small file that unpacks to a huge picture
+costs nothing, and only kinds of files whose size is known here are decoded at all.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from fer_sdk.errors import ImageError
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What is known of a picture before it is decoded.
+
+    Attributes:
+        kind: name of the file format.
+        width: in pixels, as stored.
+        height: in pixels, as stored.
+        orientation: how the decoded picture still has to be turned, as an EXIF orientation 1..8;
+            1 where OpenCV's decoder turns it by itself.
+    """
+
+    kind: str
+    width: int
+    height: int
+    orientation: int = 1
+
+
+KINDS = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, JPEG 2000 and PNM"
+
+
+def read_header(data: bytes, source: str) -> Header:
+    """Read the header of a picture file.
+
+    Args:
+        data: the whole file.
+        source: what to call it in an error.
+
+    Raises:
+        ImageError: not a picture of a kind that is read here, or one whose header is damaged.
+    """
+    for pattern, kind, read in _READERS:
+        if pattern.match(data):
+            try:
+                header = read(data)
+            except _DamagedError as error:
+                raise ImageError(f"{source}: damaged {kind} file: {error}") from error
+            except (struct.error, IndexError) as error:
+                raise ImageError(f"{source}: the {kind} file ends in its header") from error
+            if header.width < 1 or header.height < 1:
+                raise ImageError(
+                    f"{source}: damaged {kind} file: a picture of {header.width}x{header.height} "
+                    "pixels"
+                )
+            return header
+    if _HEIF.match(data):
+        raise ImageError(
+            f"{source}: HEIC and HEIF pictures are not decoded here: save it as JPEG, or open it "
+            "with Pillow and pillow-heif and pass the Pillow image"
+        )
+    raise ImageError(f"{source}: not a picture that can be read; {KINDS} files can")
+
+
+class _DamagedError(Exception):
+    pass
+
+
+def _jpeg(data: bytes) -> Header:
+    size: tuple[int, int] | None = None
+    position = 2
+    while marker := _JPEG_MARKER.search(data, position):
+        code, position = marker[1][0], marker.end()
+        if code == _JPEG_END or (code == _JPEG_SCAN and size is None):
+            raise _DamagedError("it holds no picture")
+        if code == _JPEG_SCAN:
+            break
+        if 0xC0 <= code <= 0xCF and code not in (0xC4, 0xC8, 0xCC) and size is None:
+            height, width = struct.unpack_from(">HH", data, position + 3)
+            size = width, height
+        position += struct.unpack_from(">H", data, position)[0]
+    # OpenCV 4 fills what is missing with gray and says nothing. Compressed data cannot hold the
+    # two bytes of the end, and a thumbnail with an end of its own comes before them.
+    if size is None or data.rfind(bytes((0xFF, _JPEG_END)), position) < 0:
+        raise _DamagedError("it is cut off before its end")
+    return Header("JPEG", *size)
+
+
+def _png(data: bytes) -> Header:
+    return Header("PNG", *struct.unpack_from(">II", data, 16))
+
+
+def _gif(data: bytes) -> Header:
+    return Header("GIF", *struct.unpack_from("<HH", data, 6))
+
+
+def _bmp(data: bytes) -> Header:
+    if struct.unpack_from("<I", data, 14)[0] == 12:
+        return Header("BMP", *struct.unpack_from("<HH", data, 18))
+    width, height = struct.unpack_from("<ii", data, 18)
+    return Header("BMP", width, abs(height))
+
+
+def _webp(data: bytes) -> Header:
+    form = data[12:16]
+    if form == b"VP8X":
+        return Header(
+            "WebP",
+            1 + int.from_bytes(data[24:27], "little"),
+            1 + int.from_bytes(data[27:30], "little"),
+        )
+    if form == b"VP8L":
+        bits = struct.unpack_from("<I", data, 21)[0]
+        return Header("WebP", 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF))
+    if form == b"VP8 ":
+        width, height = struct.unpack_from("<HH", data, 26)
+        return Header("WebP", width & 0x3FFF, height & 0x3FFF)
+    raise _DamagedError("it holds no picture")
+
+
+def _tiff(data: bytes) -> Header:
+    order = "<" if data[:2] == b"II" else ">"
+    if struct.unpack_from(f"{order}H", data, 2)[0] == 43:
+        (directory,) = struct.unpack_from(f"{order}Q", data, 8)
+        (entries,) = struct.unpack_from(f"{order}Q", data, directory)
+        first, step, value_at = directory + 8, 20, 12
+    else:
+        (directory,) = struct.unpack_from(f"{order}I", data, 4)
+        (entries,) = struct.unpack_from(f"{order}H", data, directory)
+        first, step, value_at = directory + 2, 12, 8
+    forms = {3: "H", 4: "I", 16: "Q"}
+    size: dict[int, int] = {}
+    for entry in range(min(entries, 4096)):
+        at = first + step * entry
+        tag, form = struct.unpack_from(f"{order}HH", data, at)
+        if tag in (256, 257) and form in forms:
+            (size[tag],) = struct.unpack_from(f"{order}{forms[form]}", data, at + value_at)
+    if len(size) < 2:
+        raise _DamagedError("it does not say how large it is")
+    return Header("TIFF", size[256], size[257])
+
+
+def _jpeg2000(data: bytes) -> Header:
+    start = data.find(b"\xff\x4f\xff\x51")
+    if start < 0:
+        raise _DamagedError("it holds no picture")
+    right, bottom, left, top = struct.unpack_from(">IIII", data, start + 8)
+    return Header("JPEG 2000", right - left, bottom - top)
+
+
+def _avif(data: bytes) -> Header:
+    size = 0, 0
+    turns, mirror = 0, None
+    for name, start, _ in _properties(data):
+        if name == b"ispe":
+            width, height = struct.unpack_from(">II", data, start + 4)
+            # A file may also hold a thumbnail and a mask of transparency.
+            size = max(size, (width, height), key=lambda pair: pair[0] * pair[1])
+        elif name == b"irot":
+            turns = data[start] & 3
+        elif name == b"imir":
+            mirror = data[start] & 1
+    return Header("AVIF", *size, orientation=_AVIF_ORIENTATION[turns, mirror])
+
+
+def _properties(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """The boxes that describe an AVIF file's pictures."""
+    for name, start, end in _boxes(data, 0, len(data)):
+        if name == b"meta":
+            for inner, inner_start, inner_end in _boxes(data, start + 4, end):
+                if inner == b"iprp":
+                    for part, part_start, part_end in _boxes(data, inner_start, inner_end):
+                        if part == b"ipco":
+                            yield from _boxes(data, part_start, part_end)
+
+
+def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Name, start and end of the content of each box of the ISO base media file format."""
+    while start + 8 <= end:
+        length, name = struct.unpack_from(">I4s", data, start)
+        content = start + 8
+        if length == 1:
+            (length,) = struct.unpack_from(">Q", data, content)
+            content += 8
+        stop = end if length == 0 else start + length
+        if stop < content or stop > end:
+            raise _DamagedError("it is cut off before its end")
+        yield name, content, stop
+        start = stop
+
+
+def _pnm(data: bytes) -> Header:
+    size = _PNM_SIZE.match(data)
+    if size is None:
+        raise _DamagedError("it does not say how large it is")
+    return Header("PNM", int(size[1]), int(size[2]))
+
+
+_JPEG_MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd7\xff])")
+_JPEG_SCAN, _JPEG_END = 0xDA, 0xD9
+_PNM_SIZE = re.compile(rb"P[1-6]\s(?:\s|#[^\n]*\n)*(\d{1,9})\s(?:\s|#[^\n]*\n)*(\d{1,9})\s")
+_HEIF = re.compile(rb".{4}ftyp(heic|heix|heim|heis|hevc|hevx|mif1|msf1)", re.DOTALL)
+# AVIF turns anticlockwise first and mirrors after it, at the vertical (1) or horizontal axis (0).
+_AVIF_ORIENTATION = {
+    (0, None): 1,
+    (0, 1): 2,
+    (2, None): 3,
+    (0, 0): 4,
+    (1, 0): 5,
+    (3, None): 6,
+    (3, 0): 7,
+    (1, None): 8,
+    (1, 1): 7,
+    (2, 0): 2,
+    (2, 1): 4,
+    (3, 1): 5,
+}
+_READERS: tuple[tuple[re.Pattern[bytes], str, Callable[[bytes], Header]], ...] = (
+    (re.compile(rb"\xff\xd8\xff"), "JPEG", _jpeg),
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), "PNG", _png),
+    (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), "WebP", _webp),
+    (re.compile(rb"GIF8[79]a"), "GIF", _gif),
+    (re.compile(rb"BM"), "BMP", _bmp),
+    (re.compile(rb"II[*+]\0|MM\0[*+]"), "TIFF", _tiff),
+    (re.compile(rb".{4}ftyp(?:.{4}){0,8}?avi[fs]", re.DOTALL), "AVIF", _avif),
+    (re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"), "JPEG 2000", _jpeg2000),
+    (re.compile(rb"P[1-6]\s"), "PNM", _pnm),
+)

@@ -1,0 +1,68 @@
+"""``import fer_sdk`` and ``fer --help`` load nothing heavy; each name brings what it needs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import fer_sdk
+
+HEAVY = ("numpy", "cv2", "mediapipe", "onnxruntime", "torch", "PIL", "rich", "typer")
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def _loaded(code: str) -> set[str]:
+    """Which heavy packages a new interpreter has loaded after running some code."""
+    told = f"{code}\nimport json, sys\nprint(json.dumps([n for n in {HEAVY} if n in sys.modules]))"
+    done = subprocess.run(
+        [sys.executable, "-c", told], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stderr == ""
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import fer_sdk",
+        "import fer_sdk; fer_sdk.__version__; dir(fer_sdk)",
+        "from fer_sdk import Box, Face, FerError, ImageError, LANDMARKS, Point",
+    ],
+)
+def test_importing_the_package_loads_nothing_heavy(code: str) -> None:
+    assert _loaded(code) == set()
+
+
+def test_images_need_neither_models_nor_detectors() -> None:
+    assert _loaded("from fer_sdk import annotate, load_image") == {"numpy", "cv2"}
+
+
+def test_the_pipeline_loads_no_detector_before_it_is_opened() -> None:
+    assert _loaded("from fer_sdk import FerPipeline") == {"numpy", "cv2", "onnxruntime"}
+
+
+def test_the_command_loads_nothing_heavy_before_it_works() -> None:
+    for arguments in ("['fer', '--help']", "['fer', 'predict', '--help']", "['fer', '--version']"):
+        code = (
+            f"import sys\nsys.argv = {arguments}\nfrom fer_sdk.cli import main\n"
+            "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code"
+        )
+        assert not _loaded(code) & {"numpy", "cv2", "mediapipe", "onnxruntime", "torch"}
+
+
+def test_every_public_name_is_there() -> None:
+    for name in fer_sdk.__all__:
+        assert getattr(fer_sdk, name) is not None
+        assert name in dir(fer_sdk)
+    with pytest.raises(AttributeError, match="module 'fer_sdk' has no attribute 'nothing'"):
+        fer_sdk.nothing  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project.get("version", fer_sdk.__version__) == fer_sdk.__version__
