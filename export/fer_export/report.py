@@ -1,0 +1,319 @@
+"""What an export measured, as JSON for programs and a page of Markdown for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fer_export.cpu import this_cpu
+from fer_export.export import Candidate, Export
+from fer_export.graph import IR_VERSION, OPSET
+from fer_export.metadata import git_commit, tools
+from fer_export.parity import Comparison
+from fer_export.search import Search
+
+_UNKNOWN = "not known"
+
+
+def to_dict(export: Export) -> dict[str, Any]:
+    """Everything that an export measured, with the conditions."""
+    checkpoint = export.checkpoint
+    return {
+        "task": export.task,
+        "checkpoint": {
+            "file": export.checkpoint_name,
+            "version": checkpoint.version,
+            "training_data": checkpoint.training_data,
+            "licence": checkpoint.licence,
+            "architecture": checkpoint.architecture.to_dict(),
+            "temperature": checkpoint.temperature,
+            "metrics": checkpoint.metrics,
+        },
+        "git_commit": git_commit(),
+        "tools": tools(),
+        "cpu": asdict(this_cpu()),
+        "opset": OPSET,
+        "ir_version": IR_VERSION,
+        "may_ship": not any(candidate.failed for candidate in export.candidates),
+        "files": [_file(candidate) for candidate in export.candidates],
+        "search": None if export.search is None else export.search.to_dict(),
+    }
+
+
+def write(export: Export, folder: Path) -> list[Path]:
+    """Write ``TASK.json`` and ``TASK.md``; where a gate failed, ``TASK.failed.json`` and ``.md``.
+
+    The report of the files that are in place is thus never replaced by that of files that are not.
+    A report of an earlier failure is removed when all is well.
+    """
+    failed = any(candidate.failed for candidate in export.candidates)
+    names = {kind: f"{export.task}.failed.{kind}" for kind in ("json", "md")}
+    folder.mkdir(parents=True, exist_ok=True)
+    if not failed:
+        for name in names.values():
+            (folder / name).unlink(missing_ok=True)
+        names = {kind: f"{export.task}.{kind}" for kind in ("json", "md")}
+    texts = {
+        "json": json.dumps(to_dict(export), indent=2, ensure_ascii=False) + "\n",
+        "md": to_markdown(export),
+    }
+    return [_replace(folder / names[kind], text) for kind, text in texts.items()]
+
+
+def to_markdown(export: Export) -> str:
+    """The page for people."""
+    checkpoint = export.checkpoint
+    failed = [candidate for candidate in export.candidates if candidate.failed]
+    verdict = "**Must not ship.**" if failed else "All files keep their gates: they may ship."
+    made = [
+        ("trained model", f"{checkpoint.version}, from `{export.checkpoint_name}`"),
+        ("training data", checkpoint.training_data),
+        ("licence", checkpoint.licence),
+        ("network", _network(export)),
+        ("source", git_commit() or _UNKNOWN),
+        ("tools", ", ".join(f"{name} {version}" for name, version in tools().items())),
+        ("measured on", str(this_cpu())),
+        ("file format", f"ONNX opset {OPSET}, IR version {IR_VERSION}: onnxruntime 1.14 or newer"),
+    ]
+    parts = [
+        f"# Export of the {export.task} model",
+        verdict,
+        *[f"- {candidate.target.name}: {'; '.join(candidate.failed)}" for candidate in failed],
+        _table(("", ""), made),
+        "## Files",
+        _table(("file", "MB", "sha256"), [_size(candidate) for candidate in export.candidates]),
+        f"## Parity with PyTorch on {export.candidates[0].parity.real.faces:,} real faces "
+        f"({export.split})",
+        _parity_table(export),
+        _gates_sentence(export),
+        "## Inputs that are no faces, and batches",
+        _adversarial_table(export),
+        *_integer_section(export),
+    ]
+    if export.search is not None:
+        parts += _search_section(export.search)
+    return "\n\n".join(parts) + "\n"
+
+
+def _file(candidate: Candidate) -> dict[str, Any]:
+    architecture = candidate.metadata.architecture
+    return {
+        "file": candidate.target.name,
+        "precision": candidate.metadata.precision,
+        "bytes": candidate.bytes,
+        "sha256": candidate.sha256,
+        "quantisation": architecture.get("quantisation"),
+        "parity": candidate.parity.to_dict(),
+        "gates": asdict(candidate.gates),
+        "failed": list(candidate.failed),
+        "kernel_error": candidate.kernel_error,
+    }
+
+
+def _network(export: Export) -> str:
+    architecture = export.checkpoint.architecture
+    stem = f"{architecture.stem} stem{' with max-pool' if architecture.stem_pool else ''}"
+    return f"{architecture.network}, {architecture.input_size} px, {stem}"
+
+
+def _size(candidate: Candidate) -> tuple[str, str, str]:
+    return candidate.target.name, f"{candidate.bytes / 1e6:.1f}", f"`{candidate.sha256}`"
+
+
+def _parity_table(export: Export) -> str:
+    return _emotion_table(export) if export.task == "emotion" else _landmarks_table(export)
+
+
+def _emotion_table(export: Export) -> str:
+    header = (
+        "precision",
+        "accuracy",
+        "macro-F1",
+        "ECE",
+        "same top label",
+        "largest difference of a score",
+        "mean difference",
+    )
+    figures = ("accuracy", "macro_f1", "ece")
+    network = export.candidates[0].parity.network
+    accuracy, macro_f1, ece = (_percent(network.get(name)) for name in figures)
+    rows = [("PyTorch", accuracy, macro_f1, ece, "", "", "")]
+    for candidate in export.candidates:
+        parity = candidate.parity
+        accuracy, macro_f1, ece = (_percent(parity.file.get(name)) for name in figures)
+        rows.append(
+            (
+                candidate.metadata.precision,
+                accuracy,
+                macro_f1,
+                ece,
+                _percent(parity.real.agreement),
+                f"{parity.real.largest:.2g}",
+                f"{parity.real.mean:.2g}",
+            )
+        )
+    return _table(header, rows)
+
+
+def _landmarks_table(export: Export) -> str:
+    header = (
+        "precision",
+        "error against truth (crop)",
+        "mean drift (crop)",
+        "mean drift (px)",
+        "largest drift (px)",
+    )
+    rows = [("PyTorch", _fraction(export.candidates[0].parity.network.get("error")), "", "", "")]
+    for candidate in export.candidates:
+        real, size = candidate.parity.real, candidate.parity.input_size
+        rows.append(
+            (
+                candidate.metadata.precision,
+                _fraction(candidate.parity.file.get("error")),
+                _fraction(real.drift),
+                _UNKNOWN if real.drift is None else f"{size * real.drift:.4f}",
+                _UNKNOWN if real.largest_drift is None else f"{size * real.largest_drift:.4f}",
+            )
+        )
+    return _table(header, rows)
+
+
+def _gates_sentence(export: Export) -> str:
+    asked = []
+    for candidate in export.candidates:
+        gates = candidate.gates
+        limits = []
+        if gates.difference is not None:
+            limits.append(f"no output off by more than {gates.difference:g} on any input")
+        if export.task == "emotion" and gates.agreement is not None:
+            limits.append(f"the same top label on {gates.agreement:.1%} of the faces")
+        if export.task == "emotion" and gates.accuracy_loss is not None:
+            limits.append(f"at most {100 * gates.accuracy_loss:.1f} points of accuracy lost")
+        if export.task == "landmarks" and gates.drift is not None:
+            limits.append(f"a mean drift of at most {gates.drift:g} of the crop")
+        kept = "not kept" if candidate.failed else "kept"
+        asked.append(f"- Gates of {candidate.metadata.precision}, {kept}: {', '.join(limits)}.")
+    first = export.candidates[0].parity
+    asked.append(
+        f"- The files ran through the SDK on {first.provider} with {first.threads} threads. A face "
+        "in a batch and the same face alone differ by at most "
+        f"{max(c.parity.batch_difference for c in export.candidates):.2g}."
+    )
+    return "\n".join(asked)
+
+
+def _adversarial_table(export: Export) -> str:
+    names = [part.inputs for part in export.candidates[0].parity.adversarial]
+    precisions = [candidate.metadata.precision for candidate in export.candidates]
+    what = "largest difference" if export.task == "emotion" else "largest drift, px"
+    header = ("input", *(f"{precision}: {what}" for precision in precisions))
+    if export.task == "emotion":
+        header += tuple(f"{precision}: same top label" for precision in precisions)
+    rows = []
+    for index, name in enumerate(names):
+        compared = [candidate.parity.adversarial[index] for candidate in export.candidates]
+        row = [name, *(_largest(part, export) for part in compared)]
+        if export.task == "emotion":
+            row += [_percent(part.agreement) for part in compared]
+        rows.append(row)
+    return _table(header, rows)
+
+
+def _largest(part: Comparison, export: Export) -> str:
+    if part.largest_drift is None:
+        return f"{part.largest:.2g}"
+    return f"{export.checkpoint.architecture.input_size * part.largest_drift:.2g}"
+
+
+def _integer_section(export: Export) -> list[str]:
+    candidate = next((c for c in export.candidates if c.metadata.precision == "int8"), None)
+    if candidate is None:
+        return []
+    settings = candidate.metadata.architecture["quantisation"]
+    layers = ", ".join(settings["float_layers"]) or "none"
+    method = settings["calibration"]
+    if "percentile" in settings:
+        method += f" {settings['percentile']:g}"
+    bits = settings["weight_bits"]
+    corrected = "with" if settings["bias_correction"] else "without"
+    exact = (
+        "With 7-bit weights no sum of two products leaves 16 bits (255 x 64 x 2 = 32640), so x86 "
+        "CPUs without VNNI, whose kernels add in 16 bits with saturation, give what all others do."
+        if bits == 7
+        else "With 8-bit weights sums may saturate on x86 CPUs without VNNI."
+    )
+    return [
+        "## int8",
+        f"Static QDQ, per channel, {bits}-bit weights, {settings['activations']} activations, "
+        f"calibrated by {method} on {settings['faces']} training faces (balanced over the labels, "
+        f"seed {settings['seed']}), {corrected} bias correction. In float32: preprocessing, "
+        f"pooling and attention products, softmax, and the layers {layers}.",
+        f"{exact} Measured on this CPU ({this_cpu()}): the kernels that onnxruntime chooses differ "
+        f"from its kernels that cannot saturate by {candidate.kernel_error:.2g} at most. ARM "
+        "multiplies 8 bits into 32 (`smmla`, `sdot`, or widening multiplies before ARMv8.2) and "
+        "cannot saturate; it gets this same file.",
+    ]
+
+
+def _search_section(search: Search) -> list[str]:
+    rows = []
+    for trial in search.trials:
+        settings = trial.settings
+        moved = _percent(trial.agreement) if trial.agreement is not None else _fraction(trial.drift)
+        rows.append(
+            (
+                f"**{settings.method}**" if settings == search.chosen else settings.method,
+                settings.activations,
+                str(settings.weight_bits),
+                "yes" if settings.bias_correction else "no",
+                ", ".join(settings.float_layers) or "none",
+                f"{trial.float_share:.2%}",
+                f"{trial.difference:.5f}",
+                moved,
+                f"{trial.kernel_error:.2g}",
+            )
+        )
+    emotion = search.trials[0].agreement is not None
+    return [
+        "## How the quantisation was chosen",
+        f"Calibrated on {search.calibration_faces} training faces, judged on {search.judge_faces} "
+        "others by the mean difference of the outputs from the float32 graph's. Kernel error: how "
+        "far this CPU's integer kernels are from exact ones; where it is not 0, they saturate. "
+        "Chosen: bold.",
+        _table(
+            (
+                "calibration",
+                "activations",
+                "weight bits",
+                "bias correction",
+                "float32 layers",
+                "float32 work",
+                "mean difference",
+                "same top label" if emotion else "mean drift (crop)",
+                "kernel error",
+            ),
+            rows,
+        ),
+    ]
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _percent(value: float | None) -> str:
+    return _UNKNOWN if value is None else f"{100 * value:.2f} %"
+
+
+def _fraction(value: float | None) -> str:
+    return _UNKNOWN if value is None else f"{value:.5f}"
+
+
+def _replace(path: Path, text: str) -> Path:
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    return part.replace(path)
