@@ -1,0 +1,1 @@
+"""`fer-bench`: how fast the pipeline is on this machine, and how far from what it could be."""

@@ -1,0 +1,410 @@
+"""The command ``fer-bench``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, cast, get_args
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+# Nothing heavy is imported here: --help and a wrong option answer at once.
+
+_EXAMPLES = """
+[bold]Examples[/bold]
+
+  fer-bench                                     this machine, in a minute or two
+
+  fer-bench --quick --threads 1,2,4 --size 640x480,1920x1080 --faces 1,4,8
+
+  fer-bench --precision int8,fp32 --data fer2013.csv.gz --json out.json
+
+  fer-bench --rival all --rival-python fer=venv-fer/bin/python
+
+  fer-bench compare before.json after.json      exit code 1 when something got slower
+
+  fer-bench report out.json -o page.html
+
+Exit codes: 0 done, 1 something failed or got slower, 2 wrong usage.
+"""
+
+Item = TypeVar("Item")
+_TOO_FEW_COUNT, _TOO_FEW_SECONDS = 20, 0.3
+
+
+class _RunByDefault(TyperGroup):
+    """``fer-bench --quick`` is ``fer-bench run --quick``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        own = {"--help", "--install-completion", "--show-completion"}
+        if not args or (args[0] not in self.commands and args[0] not in own):
+            args = ["run", *args]
+        return list(super().parse_args(ctx, args))
+
+
+app = typer.Typer(
+    cls=_RunByDefault,
+    add_completion=False,
+    no_args_is_help=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="How fast the pipeline is on this machine, and how far from what it could be.",
+    epilog=_EXAMPLES,
+)
+
+
+class Verdict(StrEnum):
+    """For which verdicts ``compare`` fails."""
+
+    SLOWER = "slower"
+    ANY = "any"
+    NEVER = "never"
+
+
+def _items(
+    text: str, convert: Callable[[str], Item], option: str, example: str
+) -> tuple[Item, ...]:
+    try:
+        found = tuple(convert(part.strip()) for part in text.split(",") if part.strip())
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}; use for example {option} {example}") from error
+    if not found:
+        raise typer.BadParameter(f"{option} is empty; use for example {option} {example}")
+    return tuple(dict.fromkeys(found))
+
+
+def _whole(least: int) -> Callable[[str], int]:
+    def convert(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or int(text) < least:
+            raise ValueError(f"{text!r} is not a whole number of at least {least}")
+        return int(text)
+
+    return convert
+
+
+def _rate(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 10_000:
+        raise ValueError(f"{text!r} is not a frame rate above 0")
+    return value
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.lower().partition("x")
+    whole = _whole(16)
+    return whole(width), whole(height)
+
+
+def _one_of(names: tuple[str, ...]) -> Callable[[str], str]:
+    def convert(text: str) -> str:
+        if text not in names:
+            raise ValueError(f"{text!r} is not one of {', '.join(names)}")
+        return text
+
+    return convert
+
+
+@app.command(epilog=_EXAMPLES)
+def run(
+    device: Annotated[
+        str, typer.Option(help="auto (CPU, and CUDA where it is), cpu, cuda")
+    ] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, int8, fp32, fp16")] = "auto",
+    detector: Annotated[str, typer.Option(help="auto, mediapipe, blazeface")] = "auto",
+    threads: Annotated[
+        str | None, typer.Option(help="of one model run; one and all cores by default")
+    ] = None,
+    batch: Annotated[str, typer.Option(help="images per batch, faces per model run")] = "1,8",
+    size: Annotated[str, typer.Option(help="of the picture")] = "640x480",
+    faces: Annotated[str, typer.Option(help="in the picture")] = "1",
+    workers: Annotated[
+        str | None, typer.Option(help="threads on one pipeline; all cores by default")
+    ] = None,
+    fps: Annotated[str, typer.Option(help="frames a second of the camera")] = "30",
+    scenario: Annotated[str, typer.Option(help="all, or some of those in the tables")] = "all",
+    emotion_model: Annotated[
+        Path | None, typer.Option(help="your own export", exists=True, dir_okay=False)
+    ] = None,
+    landmarks_model: Annotated[
+        Path | None, typer.Option(help="your own export", exists=True, dir_okay=False)
+    ] = None,
+    image: Annotated[
+        Path | None,
+        typer.Option(
+            help="photo whose largest face fills the pictures, for the bundled portrait",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="fer2013.csv, to measure accuracy", exists=True, dir_okay=False),
+    ] = None,
+    split: Annotated[str, typer.Option(help="which faces of --data")] = "PublicTest",
+    rival: Annotated[
+        str, typer.Option(help="all, none, or names: see 'fer-bench rivals'")
+    ] = "none",
+    rival_python: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=PATH", help="interpreter that has this rival; repeatable"),
+    ] = None,
+    torch_program: Annotated[
+        Path | None,
+        typer.Option(
+            help="torch.export program of the emotion model, for the rival torch",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    min_time: Annotated[float, typer.Option(help="seconds of each series, at least", min=0)] = 3.0,
+    min_count: Annotated[int, typer.Option(help="samples of each series, at least", min=1)] = 320,
+    time_limit: Annotated[
+        float, typer.Option(help="seconds of each series, whatever its count", min=0.1)
+    ] = 60.0,
+    rounds: Annotated[int, typer.Option(help="turns that the series take", min=1)] = 3,
+    cold_starts: Annotated[int, typer.Option(help="fresh processes", min=0)] = 5,
+    roofline: Annotated[bool, typer.Option(help="measure this machine's peaks")] = True,
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="a fraction of a second each: to try it, not to publish"),
+    ] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="everything, with all samples")
+    ] = None,
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="one row a line")
+    ] = None,
+    markdown_file: Annotated[
+        Path | None, typer.Option("--markdown", metavar="FILE", help="tables for a README")
+    ] = None,
+    plots: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="pictures", file_okay=False)
+    ] = None,
+) -> None:
+    """Measure the pipeline on this machine. This is what fer-bench does without a command.
+
+    Options that take several values take them with commas; every combination is measured.
+    """
+    from fer_bench.clock import SystemClock
+    from fer_bench.measure import StopRule
+    from fer_bench.plan import SCENARIOS, Plan
+    from fer_bench.run import run as run_plan
+    from fer_sdk.contract import Precision
+    from fer_sdk.errors import FerError
+    from fer_sdk.runtime import usable_cores
+
+    if quick:
+        min_time, min_count = min(min_time, _TOO_FEW_SECONDS), min(min_count, _TOO_FEW_COUNT)
+        cold_starts, rounds = min(cold_starts, 2), min(rounds, 2)
+    all_cores = usable_cores()
+    precisions = _one_of(("auto", *get_args(Precision)))
+    plan = Plan(
+        devices=cast(Any, _items(device, _one_of(("auto", "cpu", "cuda")), "--device", "cpu")),
+        precisions=cast(Any, _items(precision, precisions, "--precision", "int8,fp32")),
+        detectors=cast(
+            Any,
+            _items(
+                detector, _one_of(("auto", "mediapipe", "blazeface")), "--detector", "mediapipe"
+            ),
+        ),
+        threads=_items(threads or f"1,{all_cores}", _whole(1), "--threads", "1,2"),
+        batches=_items(batch, _whole(1), "--batch", "1,8"),
+        sizes=_items(size, _size, "--size", "640x480,1920x1080"),
+        faces=_items(faces, _whole(0), "--faces", "1,4"),
+        workers=_items(workers or str(all_cores), _whole(1), "--workers", "2,8"),
+        fps=_items(fps, _rate, "--fps", "30"),
+        scenarios=SCENARIOS
+        if scenario == "all"
+        else _items(scenario, _one_of(SCENARIOS), "--scenario", "single-stream,stages"),
+        emotion_model=emotion_model,
+        landmarks_model=landmarks_model,
+        rule=StopRule(min_time, min_count, max(time_limit, min_time)),
+        rounds=rounds,
+        cold_starts=cold_starts,
+        roofline=roofline,
+        rivals=_rivals(rival),
+        rival_pythons=_pythons(rival_python or []),
+        torch_program=torch_program,
+        photo=image,
+        data=data,
+        split=split,
+    )
+    for path in (json_file, csv_file, markdown_file):
+        _writable(path)
+    errors = Console(stderr=True)
+    with errors.status("starting") as status:
+
+        def progress(what: str, share: float) -> None:
+            status.update(f"{100 * share:3.0f} %  {what}")
+
+        try:
+            result = run_plan(plan, SystemClock(), sys.argv[1:], progress)
+        except FerError as error:
+            _fail(str(error))
+    from fer_bench.terminal import show_result
+
+    show_result(result, Console())
+    _write(result, json_file, csv_file, markdown_file, plots)
+    if not result.rows:
+        _fail("nothing was measured")
+
+
+def _rivals(text: str) -> tuple[str, ...]:
+    from fer_bench.rivals.catalogue import RIVALS
+
+    if text == "none":
+        return ()
+    names = tuple(RIVALS)
+    return names if text == "all" else _items(text, _one_of(names), "--rival", "openvino,fer")
+
+
+def _pythons(given: list[str]) -> dict[str, Path]:
+    from fer_bench.rivals.catalogue import RIVALS
+
+    found = {}
+    for one in given:
+        name, _, path = one.partition("=")
+        if name not in RIVALS or not path:
+            raise typer.BadParameter(
+                f"{one!r} is not NAME=PATH with a name out of {', '.join(RIVALS)}"
+            )
+        found[name] = Path(path)
+    return found
+
+
+def _writable(path: Path | None) -> None:
+    # Better now than after the measurement.
+    if path is not None and not path.resolve().parent.is_dir():
+        raise typer.BadParameter(f"{path}: its folder does not exist")
+
+
+def _write(
+    result: Any,
+    json_file: Path | None,
+    csv_file: Path | None,
+    markdown_file: Path | None,
+    plots: Path | None,
+) -> None:
+    from fer_bench import files, tables
+    from fer_sdk.errors import FerError
+
+    try:
+        if json_file is not None:
+            files.write_result(result, json_file)
+        if csv_file is not None:
+            csv_file.write_text(tables.to_csv(result), encoding="utf-8")
+        if markdown_file is not None:
+            markdown_file.write_text(tables.to_markdown(result), encoding="utf-8")
+        if plots is not None:
+            from fer_bench.plots import draw, save
+
+            save(draw(result), plots)
+    except FerError as error:
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"{error.filename}: cannot be written: {error.strerror}")
+
+
+@app.command()
+def compare(
+    before: Annotated[Path, typer.Argument(help="first result", exists=True, dir_okay=False)],
+    after: Annotated[Path, typer.Argument(help="second result", exists=True, dir_okay=False)],
+    min_effect: Annotated[
+        float, typer.Option(help="least relevant change of p50, as a share", min=0, max=10)
+    ] = 0.05,
+    confidence: Annotated[
+        float, typer.Option(help="of each row's interval", min=0.5, max=0.9999)
+    ] = 0.99,
+    fail_on: Annotated[Verdict, typer.Option(help="when the exit code is 1")] = Verdict.SLOWER,
+) -> None:
+    """Say which differences between two results exceed the noise.
+
+    A row is slower or faster when the bootstrap interval of its ratio excludes 1 and the ratio is
+    at least --min-effect away from it; the same when the whole interval lies within; else unclear.
+    """
+    from fer_bench.compare import compare as compare_results
+    from fer_bench.files import read_result
+    from fer_bench.terminal import show_comparison
+    from fer_sdk.errors import DataError
+
+    try:
+        comparison = compare_results(
+            read_result(before),
+            read_result(after),
+            min_effect=min_effect,
+            confidence=confidence,
+        )
+    except DataError as error:
+        _fail(str(error), 2)
+    show_comparison(comparison, Console())
+    changed = any(one.verdict in {"slower", "faster"} for one in comparison.differences)
+    if (fail_on is Verdict.SLOWER and comparison.slower) or (fail_on is Verdict.ANY and changed):
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    result: Annotated[Path, typer.Argument(help="of --json", exists=True, dir_okay=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="PAGE.html")],
+) -> None:
+    """Write one self-contained HTML page with tables and pictures."""
+    from fer_bench.files import read_result
+    from fer_bench.page import to_html
+    from fer_sdk.errors import DataError
+
+    _writable(output)
+    try:
+        output.write_text(to_html(read_result(result)), encoding="utf-8")
+    except DataError as error:
+        _fail(str(error), 2)
+    except OSError as error:
+        _fail(f"{output}: cannot be written: {error.strerror}")
+    Console().print(f"{output}: written")
+
+
+@app.command()
+def show(
+    result: Annotated[Path, typer.Argument(help="of --json", exists=True, dir_okay=False)],
+) -> None:
+    """Print a result that was saved with --json."""
+    from fer_bench.files import read_result
+    from fer_bench.terminal import show_result
+    from fer_sdk.errors import DataError
+
+    try:
+        show_result(read_result(result), Console())
+    except DataError as error:
+        _fail(str(error), 2)
+
+
+@app.command()
+def rivals() -> None:
+    """List the other runtimes and packages that can be measured beside the pipeline."""
+    from fer_bench.rivals.catalogue import RIVALS
+
+    for name, entry in RIVALS.items():
+        print(f"{name:16} {entry.subject}: {entry.kind}, {entry.stage}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of a result."""
+    import json
+
+    from fer_bench.schema import schema as of_result
+
+    print(json.dumps(of_result(), indent=2))
+
+
+def _fail(message: str, code: int = 1) -> Any:
+    Console(stderr=True).print(f"fer-bench: {message}", style="red", markup=False, soft_wrap=True)
+    raise typer.Exit(code)
+
+
+def main() -> None:
+    """Entry point."""
+    app()

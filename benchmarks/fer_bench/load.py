@@ -1,0 +1,91 @@
+"""What else the machine did while the benchmark ran."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import NamedTuple
+
+from fer_bench.result import Load
+
+_BUSY_BEFORE = 0.25
+_BUSY_OTHERS = 0.10
+_STOLEN = 0.02
+
+
+class _Ticks(NamedTuple):
+    machine_busy: float
+    own: float
+    stolen: float
+    machine_all: float
+
+
+class LoadWatch:
+    """Counts what other processes use from its making to ``finish``."""
+
+    def __init__(self) -> None:
+        self._average = _load_average()
+        self._start = _ticks()
+
+    def finish(self) -> Load:
+        """What was seen."""
+        end = _ticks()
+        others = stolen = None
+        if self._start is not None and end is not None:
+            passed = end.machine_all - self._start.machine_all
+            if passed > 0:
+                busy = end.machine_busy - self._start.machine_busy
+                own = end.own - self._start.own
+                others = min(max((busy - own) / passed, 0.0), 1.0)
+                stolen = min(max((end.stolen - self._start.stolen) / passed, 0.0), 1.0)
+        return Load(self._average, _load_average(), others, stolen)
+
+
+def busy(load: Load, cores: int) -> list[str]:
+    """Why the figures of a run under such a load cannot be trusted; empty when they can."""
+    found = []
+    before = load.load_average_before
+    if before is not None and before > _BUSY_BEFORE * cores:
+        found.append(
+            f"THE MACHINE WAS BUSY before the run: load average {before:.2f} on {cores} cores"
+        )
+    if load.others_share is not None and load.others_share > _BUSY_OTHERS:
+        found.append(
+            f"THE MACHINE WAS BUSY: other processes used {100 * load.others_share:.0f} % of its "
+            "CPU time during the run"
+        )
+    if load.stolen_share is not None and load.stolen_share > _STOLEN:
+        found.append(
+            f"THE HOST WAS BUSY: the hypervisor kept {100 * load.stolen_share:.0f} % of the CPU "
+            "time for others"
+        )
+    return found
+
+
+def _load_average() -> float | None:
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):
+        return None
+
+
+def _ticks() -> _Ticks | None:
+    try:
+        psutil = importlib.import_module("psutil")
+    except ImportError:
+        return None
+    machine = psutil.cpu_times()
+    total = sum(
+        getattr(machine, name, 0.0)
+        for name in ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
+    )
+    stolen = float(getattr(machine, "steal", 0.0))
+    idle = machine.idle + getattr(machine, "iowait", 0.0)
+    # Children count once they have ended, which cold starts and rivals have by then.
+    own = os.times()
+    return _Ticks(
+        total - idle - stolen,
+        own.user + own.system + own.children_user + own.children_system,
+        stolen,
+        total,
+    )

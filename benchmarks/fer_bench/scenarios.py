@@ -1,0 +1,100 @@
+"""The ways in which a call is used: by several threads, or for the frames of a camera.
+
+One caller after the other needs no code of its own: that is ``measure.collect``.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from fer_bench.clock import Clock
+from fer_bench.measure import StopRule, timed
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """What several callers saw.
+
+    Attributes:
+        samples: time of every call of every caller, nanoseconds.
+        wall: from the first call's start to the last one's end, nanoseconds.
+    """
+
+    samples: list[int]
+    wall: int
+
+
+def multi_thread(call: Callable[[], object], workers: int, rule: StopRule, clock: Clock) -> Crowd:
+    """Let ``workers`` threads call without pause; the rule's count is that of all of them."""
+    together = threading.Barrier(workers)
+    done = threading.Event()
+    taken: list[list[int]] = [[] for _ in range(workers)]
+    starts: list[int] = [0] * workers
+    ends: list[int] = [0] * workers
+
+    def work(own: int) -> None:
+        sample = timed(call, clock)
+        together.wait()
+        starts[own] = clock.now_ns()
+        try:
+            while not done.is_set():
+                taken[own].append(sample())
+                ends[own] = clock.now_ns()
+                if rule.enough((ends[own] - starts[own]) / 1e9, sum(map(len, taken))):
+                    break
+        finally:
+            # The others finish the call that they are in; a failure ends all of them too.
+            done.set()
+
+    with ThreadPoolExecutor(workers) as pool:
+        for caller in [pool.submit(work, own) for own in range(workers)]:
+            caller.result()
+    return Crowd([one for own in taken for one in own], max(ends) - min(starts))
+
+
+@dataclass(frozen=True, slots=True)
+class Footage:
+    """What became of a camera's frames.
+
+    Attributes:
+        delays: from a frame's arrival to its answer, nanoseconds, for each frame that got one.
+        offered: frames that arrived up to the last one that got an answer.
+        wall: from the first frame's arrival to the last answer, nanoseconds.
+    """
+
+    delays: list[int]
+    offered: int
+    wall: int
+
+    @property
+    def dropped(self) -> int:
+        """Frames that a newer one replaced before they were looked at."""
+        return self.offered - len(self.delays)
+
+
+def camera(call: Callable[[], object], fps: float, rule: StopRule, clock: Clock) -> Footage:
+    """Call for the newest frame of a camera that delivers ``fps`` frames a second.
+
+    Frame number k arrives k / fps seconds after the start. As in a live view, only the newest
+    frame waits: when a call takes longer than a frame, the frames between are dropped.
+    """
+    period = 1e9 / fps
+    delays: list[int] = []
+    start = clock.now_ns()
+    following = 0
+    while True:
+        waited = round(following * period) - (clock.now_ns() - start)
+        clock.sleep(waited / 1e9)
+        # A frame arrives at its rounded time; the margin keeps rounding from losing it.
+        newest = max(following, math.floor((clock.now_ns() - start + 0.5) / period))
+        arrived = round(newest * period)
+        call()
+        end = clock.now_ns() - start
+        delays.append(end - arrived)
+        following = newest + 1
+        if rule.enough(end / 1e9, len(delays)):
+            return Footage(delays, following, end)

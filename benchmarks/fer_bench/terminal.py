@@ -1,0 +1,95 @@
+"""A result as people read it in a terminal."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as RichTable
+
+from fer_bench import layout
+from fer_bench.compare import Comparison
+from fer_bench.layout import Table
+from fer_bench.result import Result
+
+_DOUBTS = 8
+_COLOURS = {"slower": "bold red", "faster": "bold green", "same": "dim", "unclear": "yellow"}
+
+
+def show_result(result: Result, console: Console) -> None:
+    """Print provenance, tables, doubts and what was skipped."""
+    for line in layout.provenance_lines(result):
+        console.print(escape(line), style="dim", soft_wrap=True)
+    tables = (
+        *layout.rows_tables(result),
+        layout.cold_table(result),
+        layout.peaks_table(result),
+        layout.models_table(result),
+    )
+    for table in tables:
+        if table is not None and table.body:
+            console.print(escape(table.title), style="bold", soft_wrap=True, highlight=False)
+            console.print(_rich(table))
+    for skipped in result.skipped:
+        console.print(
+            f"[yellow]skipped[/] {escape(skipped.what)}: {escape(skipped.reason)}", soft_wrap=True
+        )
+    doubts = layout.warnings(result)
+    if doubts:
+        console.print("\n[bold red]These figures are doubtful:[/]")
+        shown = max(_DOUBTS, len(result.notes))
+        for doubt in doubts[:shown]:
+            console.print(f"[red]  ! {escape(doubt)}[/]", soft_wrap=True)
+        if len(doubts) > shown:
+            console.print(f"[red]  ! and {len(doubts) - shown} more, which --json keeps[/]")
+
+
+def show_comparison(comparison: Comparison, console: Console) -> None:
+    """Print every pair of rows and what follows from it."""
+    table = RichTable(title="Second result over first", title_justify="left")
+    for head, right in (
+        ("row", False),
+        ("first p50 ms", True),
+        ("second p50 ms", True),
+        ("ratio", True),
+        ("interval", True),
+        ("verdict", False),
+    ):
+        table.add_column(head, justify="right" if right else "left", overflow="fold")
+    for one in comparison.differences:
+        colour = _COLOURS[one.verdict]
+        table.add_row(
+            escape(layout.name(one.conditions)),
+            layout.number(one.before),
+            layout.number(one.after),
+            f"{one.ratio:.3f}",
+            f"{one.low:.3f} to {one.high:.3f}",
+            f"[{colour}]{one.verdict}[/]",
+        )
+    console.print(table)
+    for label, rows in (
+        ("only in the first", comparison.only_before),
+        ("only in the second", comparison.only_after),
+    ):
+        for conditions in rows:
+            console.print(f"[yellow]{label}[/]: {escape(layout.name(conditions))}", soft_wrap=True)
+    for warning in comparison.warnings:
+        console.print(f"[red]  ! {escape(warning)}[/]", soft_wrap=True)
+
+
+def _rich(table: Table) -> RichTable:
+    rich = RichTable(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    for head, numeric in zip(table.head, table.numeric, strict=True):
+        rich.add_column(
+            escape(head),
+            justify="right" if numeric else "left",
+            no_wrap=numeric,
+            overflow="fold",
+        )
+    for row in table.body:
+        rich.add_row(*(escape(cell) for cell in row))
+    return rich

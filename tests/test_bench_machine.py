@@ -1,0 +1,226 @@
+"""What is known of the machine and of a model's work, and what is not."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import tiny_models
+from fer_bench import load, provenance, roofline
+from fer_bench.clock import SystemClock
+from fer_bench.load import LoadWatch, busy
+from fer_bench.measure import StopRule
+from fer_bench.operations import count_operations
+from fer_bench.result import Load, Operations, Peak
+from fer_bench.scenes import bundled_portrait, compose
+from fer_bench.sessions import BoundModel
+from fer_sdk import runtime
+from fer_sdk.errors import DeviceUnavailableError, ModelError
+
+
+def model(
+    nodes: list[onnx.NodeProto], weights: dict[str, np.ndarray], shape: list[int | str]
+) -> bytes:
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(made.SerializeToString())
+
+
+def test_multiply_adds_of_a_convolution_and_a_product_by_hand() -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], strides=[2, 2], pads=[1, 1, 1, 1], group=2),
+        helper.make_node("Flatten", ["c"], ["f"]),
+        helper.make_node("Gemm", ["f", "h", "b"], ["y"], transB=1),
+    ]
+    weights = {
+        "w": np.zeros((8, 2, 3, 3), np.float32),
+        "h": np.zeros((5, 8 * 6 * 6), np.float32),
+        "b": np.zeros(5, np.float32),
+    }
+    found = count_operations(model(nodes, weights, ["N", 4, 12, 12]), "by hand")
+    # 8 x 6 x 6 outputs of 2 x 3 x 3 inputs each (two groups), then 5 sums over 288.
+    assert found.float_macs == 8 * 6 * 6 * 2 * 3 * 3 + 5 * 288
+    assert found.int8_macs == 0
+    assert found.weight_bytes == 4 * (8 * 2 * 9 + 5 * 288 + 5)
+
+
+def test_a_product_between_dequantised_int8_counts_as_int8() -> None:
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        helper.make_node("DequantizeLinear", ["w", "s"], ["dw"]),
+        helper.make_node("MatMul", ["d", "dw"], ["m"]),
+        helper.make_node("MatMul", ["m", "v"], ["y"]),
+    ]
+    weights = {
+        "s": np.float32(0.1),
+        "z": np.uint8(0),
+        "w": np.zeros((16, 32), np.int8),
+        "v": np.zeros((32, 3), np.float32),
+    }
+    weights = {name: np.asarray(value) for name, value in weights.items()}
+    found = count_operations(model(nodes, weights, ["N", 16]), "by hand")
+    assert (found.int8_macs, found.float_macs) == (16 * 32, 32 * 3)
+
+
+def test_what_is_no_graph_is_refused() -> None:
+    with pytest.raises(ModelError, match="not-a-model"):
+        count_operations(b"\x00\x01 nothing", "not-a-model")
+
+
+PEAK = Peak(1, fp32_gmacs=50.0, int8_gmacs=100.0, bandwidth={"1000000": 40e9, "64000000": 10e9})
+
+
+def test_floor_is_the_larger_of_compute_and_memory() -> None:
+    # 100 million int8 at 100e9 a second are 1 ms, 50 million fp32 at 50e9 another.
+    work = Operations(100_000_000, 50_000_000, 500_000)
+    assert roofline.floor(work, PEAK, 1) == pytest.approx((2.0, "compute"))
+    assert roofline.floor(work, PEAK, 4) == pytest.approx((8.0, "compute"))
+    # 11 MB do not fit the megabyte that is fast: 1.1 ms at 10e9.
+    heavy = Operations(1_000_000, 0, 11_000_000)
+    assert roofline.floor(heavy, PEAK, 1) == pytest.approx((1.1, "memory"))
+    # Half a megabyte does: 0.0125 ms at 40e9, against 0.01 ms of compute.
+    light = Operations(1_000_000, 0, 500_000)
+    assert roofline.floor(light, PEAK, 1) == pytest.approx((0.0125, "memory"))
+
+
+def test_floor_is_unknown_without_the_peak() -> None:
+    blind = Peak(1, fp32_gmacs=None, int8_gmacs=100.0, bandwidth={})
+    assert roofline.floor(Operations(0, 5, 5), blind, 1) is None
+    assert roofline.floor(Operations(5, 0, 5), blind, 1) is None
+
+
+def test_peaks_are_measured() -> None:
+    peak = roofline.measure_peak(1, SystemClock(), StopRule(0.0, 2))
+    # No machine that runs this is slower than that, or faster.
+    assert peak.fp32_gmacs is not None
+    assert 0.05 < peak.fp32_gmacs < 5000
+    assert peak.int8_gmacs is not None
+    assert 0.05 < peak.int8_gmacs < 50000
+    assert len(peak.bandwidth) >= 4
+    assert all(1e7 < value < 1e13 for value in peak.bandwidth.values())
+
+
+def test_what_cannot_be_found_out_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(provenance, "_lines", lambda _: [])
+    monkeypatch.setattr(provenance.platform, "processor", lambda: "")
+    monkeypatch.setattr(
+        provenance.importlib, "import_module", lambda name: (_ for _ in ()).throw(ImportError(name))
+    )
+    machine = provenance.machine()
+    assert machine.cpu is None
+    assert machine.governor is None
+    assert machine.instructions == []
+    assert (machine.memory_bytes, machine.memory_available_bytes) == (None, None)
+    assert (machine.gpu, machine.gpu_memory_bytes, machine.gpu_driver, machine.cuda) == (None,) * 4
+    assert machine.cores == runtime.usable_cores()
+    software = provenance.software(None)
+    assert (software.git_commit, software.git_dirty) == (None, None)
+    assert software.spinning is None
+    assert software.opencv is None
+
+
+def test_a_gpu_is_read_from_nvidias_tool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(
+        "#!/bin/sh\n"
+        'if [ -n "$1" ]; then echo "NVIDIA H100 80GB HBM3, 81559, 550.54.15"\n'
+        'else echo "| NVIDIA-SMI 550.54.15    CUDA Version: 12.4     |"; fi\n'
+    )
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    machine = provenance.machine()
+    assert machine.gpu == "NVIDIA H100 80GB HBM3"
+    assert machine.gpu_memory_bytes == 81559 * 2**20
+    assert (machine.gpu_driver, machine.cuda) == ("550.54.15", "12.4")
+
+
+def test_software_is_what_is_installed() -> None:
+    import numpy
+
+    software = provenance.software(spinning=False)
+    assert software.onnxruntime == runtime.version()
+    assert software.numpy == numpy.__version__
+    assert re.fullmatch(r"\d+\.\d+\.\d+.*", software.fer_sdk or "")
+    assert software.git_commit is None or re.fullmatch(r"[0-9a-f]{40}", software.git_commit)
+
+
+def test_a_busy_machine_is_said_loudly() -> None:
+    assert busy(Load(0.2, 1.0, 0.02, 0.0), cores=4) == []
+    assert busy(Load(None, None, None, None), cores=4) == []
+    found = "\n".join(busy(Load(3.0, 5.0, 0.4, 0.1), cores=4))
+    assert "THE MACHINE WAS BUSY before the run: load average 3.00 on 4 cores" in found
+    assert "other processes used 40 %" in found
+    assert "the hypervisor kept 10 %" in found
+
+
+def test_the_share_of_others_leaves_out_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter([load._Ticks(100.0, 10.0, 0.0, 1000.0), load._Ticks(130.0, 20.0, 4.0, 1100.0)])
+    monkeypatch.setattr(load, "_ticks", lambda: next(ticks))
+    seen = LoadWatch().finish()
+    # Of 100 seconds of CPU time 30 were busy, 10 of them ours; the hypervisor kept 4.
+    assert seen.others_share == pytest.approx(0.2)
+    assert seen.stolen_share == pytest.approx(0.04)
+
+
+@pytest.mark.parametrize("faces", [0, 1, 2, 3, 7, 16])
+@pytest.mark.parametrize(("width", "height"), [(640, 480), (320, 640), (65, 33)])
+def test_every_face_is_drawn_whole_and_apart(faces: int, width: int, height: int) -> None:
+    white = np.full((50, 40, 3), 255, np.uint8)
+    picture = compose(white, width, height, faces, "white")
+    assert picture.rgb.shape == (height, width, 3)
+    drawn = int((picture.rgb[..., 0] == 255).sum())
+    one = int((compose(white, width, height, 1, "white").rgb[..., 0] == 255).sum())
+    # Faces that overlap or are cut off would cover no multiple of one face's area.
+    assert drawn % max(faces, 1) == 0
+    assert drawn <= faces * one
+    assert (drawn > 0) == (faces > 0)
+
+
+def test_a_picture_as_file_is_the_same_picture() -> None:
+    from fer_sdk.image import load_image
+
+    picture = compose(bundled_portrait(), 640, 480, 1, "portrait")
+    difference = np.abs(load_image(picture.jpeg).astype(int) - picture.rgb)
+    assert difference.mean() < 2.0
+    assert np.array_equal(picture.bgr[..., ::-1], picture.rgb)
+
+
+def test_bound_model_gives_what_a_session_gives() -> None:
+    faces = np.random.default_rng(0).integers(0, 256, (3, 16, 16), np.uint8)
+    other = np.random.default_rng(1).integers(0, 256, (3, 16, 16), np.uint8)
+    bound = BoundModel(tiny_models.emotion_model(), faces, "cpu", "tiny")
+    for batch in (faces, other, faces):
+        bound.copy_in(batch)
+        bound.compute()
+        assert bound.copy_out() == pytest.approx(tiny_models.expected_scores(batch), abs=1e-5)
+
+
+@pytest.mark.skipif(runtime.has_cuda(), reason="this onnxruntime has CUDA")
+def test_without_cuda_a_bound_model_says_so() -> None:
+    faces = np.zeros((1, 16, 16), np.uint8)
+    with pytest.raises(DeviceUnavailableError, match="onnxruntime-gpu"):
+        BoundModel(tiny_models.emotion_model(), faces, "cuda", "tiny")
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not runtime.has_cuda(), reason="this onnxruntime has no CUDA")
+def test_bound_model_on_cuda() -> None:
+    faces = np.random.default_rng(0).integers(0, 256, (3, 16, 16), np.uint8)
+    bound = BoundModel(tiny_models.emotion_model(), np.zeros_like(faces), "cuda", "tiny")
+    assert bound.provider == "CUDAExecutionProvider"
+    bound.copy_in(faces)
+    bound.compute()
+    assert bound.copy_out() == pytest.approx(tiny_models.expected_scores(faces), abs=1e-4)
