@@ -137,7 +137,12 @@ def test_counts_multiplications(network: Network, graph: onnx.ModelProto) -> Non
 
 
 def test_says_nothing_of_this_machine(graph: onnx.ModelProto) -> None:
-    content = graph.SerializeToString()
+    bare = onnx.ModelProto()
+    bare.CopyFrom(graph)
+    for tensor in bare.graph.initializer:
+        # Millions of random bytes spell anything.
+        tensor.ClearField("raw_data")
+    content = bare.SerializeToString()
     for trace in (b'File "', b".py", str(Path.home()).encode(), str(Path.cwd()).encode()):
         assert trace not in content
 

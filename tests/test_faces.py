@@ -57,7 +57,12 @@ def test_a_bad_row_is_named_by_file_and_line(tmp_path: Path, bad: str, says: str
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [(b"", "missing"), (b"a,b\n1,2\n", "missing"), (HEADER.encode(), "no rows"), (b"\xff\xfe", "cannot be read")],
+    [
+        (b"", "missing"),
+        (b"a,b\n1,2\n", "missing"),
+        (HEADER.encode(), "no rows"),
+        (b"\xff\xfe", "cannot be read"),
+    ],
 )
 def test_what_is_not_fer2013_is_refused_by_name(tmp_path: Path, content: bytes, says: str) -> None:
     path = tmp_path / "faces.csv"

@@ -76,7 +76,7 @@ def to_markdown(export: Export) -> str:
         ("source", git_commit() or _UNKNOWN),
         ("tools", ", ".join(f"{name} {version}" for name, version in tools().items())),
         ("measured on", str(this_cpu())),
-        ("file format", f"ONNX opset {OPSET}, IR version {IR_VERSION}: onnxruntime 1.14 or newer"),
+        ("file format", f"ONNX opset {OPSET}, IR version {IR_VERSION}: onnxruntime from 1.14 on"),
     ]
     parts = [
         f"# Export of the {export.task} model",

@@ -9,12 +9,12 @@ and MediaPipe's face detector graph.
 from __future__ import annotations
 
 import functools
-from importlib import resources
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from fer_sdk.bundle import read_bundled
 from fer_sdk.detectors.base import Detection, check_min_score, check_rgb, clamped, thinned
 from fer_sdk.errors import DetectorError
 from fer_sdk.face import Box
@@ -45,9 +45,9 @@ class BlazeFaceDetector:
             ModelError: the bundled model does not open.
         """
         check_min_score(min_score)
-        model = resources.files("fer_sdk") / "models" / "face_detection_short_range.onnx"
+        name = "face_detection_short_range.onnx"
         self._session: Session | None = Session(
-            model.read_bytes(), source=model.name, threads=1 if threads is None else threads
+            read_bundled(name), source=name, threads=1 if threads is None else threads
         )
         self._min_score = min_score
         self._anchors = _anchors()

@@ -14,12 +14,13 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Iterator
-from importlib import metadata, resources
+from importlib import metadata
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fer_sdk.bundle import read_bundled
 from fer_sdk.detectors.base import Detection, check_min_score, check_rgb, clamped, thinned
 from fer_sdk.errors import DetectorError
 from fer_sdk.face import Box
@@ -164,9 +165,9 @@ def _open(min_score: float) -> tuple[Any, Any]:
     import mediapipe
     from mediapipe.tasks.python import BaseOptions, vision
 
-    model = resources.files("fer_sdk") / "models" / "face_detection_short_range.tflite"
+    model = read_bundled("face_detection_short_range.tflite")
     options = vision.FaceDetectorOptions(
-        base_options=BaseOptions(model_asset_buffer=model.read_bytes()),
+        base_options=BaseOptions(model_asset_buffer=model),
         min_detection_confidence=min_score,
         min_suppression_threshold=_IOU,
     )
