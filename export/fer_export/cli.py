@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from fer_sdk.contract import Precision
 from fer_sdk.errors import FerError
 
 if TYPE_CHECKING:
     from fer_export.export import Export, Settings
     from fer_export.parity import Parity
+    from fer_sdk.contract import Precision
     from fer_training.faces import FaceSet
 
 app = typer.Typer(
