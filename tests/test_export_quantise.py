@@ -82,7 +82,8 @@ def test_is_close_to_float32(
     graph: onnx.ModelProto, int8: onnx.ModelProto, judges: npt.NDArray[np.uint8]
 ) -> None:
     plain, quantised = run(graph, judges), run(int8, judges)
-    assert 0 < np.abs(plain - quantised).mean() < 0.05
+    assert 0 < np.abs(plain - quantised).mean() < 0.1
+    assert np.corrcoef(plain.ravel(), quantised.ravel())[0, 1] > 0.95
     assert int8.ByteSize() < 0.3 * graph.ByteSize()
     np.testing.assert_allclose(quantised.sum(axis=1), 1, atol=1e-5)
 
@@ -235,13 +236,13 @@ def test_search_chooses_what_it_measured_as_best(graph: onnx.ModelProto) -> None
     told = []
     found = search(
         graph,
-        draw(150, 6).face_set(training=150),
+        draw(60, 6).face_set(training=60),
         replace(SETTINGS, faces=30, float_layers=("head",)),
         methods=(("minmax", 100.0),),
         told=told.append,
     )
     assert list(found.trials) == told
-    assert (found.calibration_faces, found.judge_faces) == (30, 120)
+    assert (found.calibration_faces, found.judge_faces) == (30, 30)
     by_settings = {trial.settings: trial for trial in found.trials}
     chosen = by_settings[found.chosen]
     assert chosen.settings.weight_bits == 7

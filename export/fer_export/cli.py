@@ -148,17 +148,20 @@ def bundle(
     import fer_sdk
     from fer_export.export import Export
     from fer_sdk.bundle import write_manifest
+    from fer_training.checkpoint import load
 
     folder = models or Path(fer_sdk.__file__).parent / "models"
+    for path, task in ((emotion, "emotion"), (landmarks, "landmarks")):
+        found = load(path)[1].architecture.task
+        if found != task:
+            raise typer.BadParameter(f"{path} is a checkpoint for {found}, not {task}")
     faces = _faces([emotion, landmarks], data)
     settings = _settings(("int8", "fp32"), search, float_layer, threads)
     with ExitStack() as stack:
         exports = []
-        for path, task in ((emotion, "emotion"), (landmarks, "landmarks")):
-            export = stack.enter_context(Export(path, folder, faces, settings, told=_tell))
-            if export.task != task:
-                raise typer.BadParameter(f"{path} is a checkpoint for {export.task}, not {task}")
-            exports.append(export)
+        for path in (emotion, landmarks):
+            export = Export(path, folder, faces, settings, told=_tell)
+            exports.append(stack.enter_context(export))
         _publish(exports, report, as_json)
     _tell(f"wrote {write_manifest(folder)}")
 

@@ -123,7 +123,8 @@ def _halve_initializers(graph: onnx.GraphProto, inside: list[onnx.NodeProto]) ->
     for tensor in graph.initializer:
         if tensor.name not in used or tensor.data_type != TensorProto.FLOAT:
             continue
-        half = numpy_helper.to_array(tensor).astype(np.float16)
+        with np.errstate(over="ignore"):
+            half = numpy_helper.to_array(tensor).astype(np.float16)
         if not np.isfinite(half).all():
             raise ModelError(f"{tensor.name}: too large for half precision; export fp32 instead")
         tensor.CopyFrom(numpy_helper.from_array(half, tensor.name))
