@@ -558,7 +558,8 @@ print(len(pipeline.predict({str(example_photo)!r})))
 
 
 def test_every_error_is_ours_and_a_builtin() -> None:
-    kinds = FerError.__subclasses__()
+    # Other packages of the project refine these errors for themselves.
+    kinds = [kind for kind in FerError.__subclasses__() if kind.__module__ == "fer_sdk.errors"]
     assert len(kinds) >= 8
     for kind in kinds:
         assert issubclass(kind, ValueError | RuntimeError)
