@@ -59,10 +59,14 @@ class TrainingModule(LightningModule):
         optimizer: torch.optim.Optimizer
         if recipe.optimizer == "sgd":
             optimizer = torch.optim.SGD(
-                groups, recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0
+                groups,
+                recipe.learning_rate,
+                momentum=recipe.momentum,
+                nesterov=recipe.momentum > 0,
+                fused=True,
             )
         else:
-            optimizer = torch.optim.AdamW(groups, recipe.learning_rate)
+            optimizer = torch.optim.AdamW(groups, recipe.learning_rate, fused=True)
         total = int(self.trainer.estimated_stepping_batches)
         warmup = max(1, round(total * recipe.warmup_epochs / recipe.epochs))
         cosine = recipe.schedule == "cosine"
