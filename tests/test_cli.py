@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 import fer_sdk
 import tiny_models
 from fer_sdk import bundle, cli, conflicts, runtime
+from fer_sdk.cli import options
 from fer_sdk.contract import Precision
 from fer_sdk.detectors import DetectorName
 from fer_sdk.errors import ImageError
@@ -265,9 +266,9 @@ def test_packages_that_overwrite_each_other_are_told(monkeypatch: pytest.MonkeyP
 
 
 def test_the_choices_are_those_of_the_pipeline() -> None:
-    assert {one.value for one in cli.DeviceChoice} == set(get_args(Device))
-    assert {one.value for one in cli.PrecisionChoice} == {"auto", *get_args(Precision)}
-    assert {one.value for one in cli.DetectorChoice} == {"none", *get_args(DetectorName)}
+    assert {one.value for one in options.DeviceChoice} == set(get_args(Device))
+    assert {one.value for one in options.PrecisionChoice} == {"auto", *get_args(Precision)}
+    assert {one.value for one in options.DetectorChoice} == {"none", *get_args(DetectorName)}
 
 
 def _run(*arguments: object, **settings: Any) -> subprocess.CompletedProcess[str]:

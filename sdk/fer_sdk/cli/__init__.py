@@ -1,0 +1,15 @@
+"""``fer``: what the SDK does, from the command line."""
+
+from __future__ import annotations
+
+# Importing a command's module is what adds the command, in this order.
+from fer_sdk.cli import predict  # isort: skip
+from fer_sdk.cli import info  # isort: skip
+from fer_sdk.cli.app import app
+
+__all__ = ["app", "info", "main", "predict"]
+
+
+def main() -> None:
+    """The console command."""
+    app(prog_name="fer")
