@@ -1,0 +1,489 @@
+"""The page of examples/web gives in Chromium what the SDK gives, and asks no other host."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+
+import tiny_models
+from fer_sdk import FerPipeline
+from fer_sdk.bundle import bundled
+from fer_sdk.crop import CropGeometry, crop_gray
+from fer_sdk.face import Box
+
+WEB = Path(__file__).resolve().parent.parent / "examples" / "web"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+DRIVER = shutil.which("chromedriver")
+NPM = shutil.which("npm") and shutil.which("node")
+
+# On a busy machine the browser takes minutes for what else takes seconds.
+pytestmark = [
+    pytest.mark.web,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(not NPM, reason="node or npm is not here: apt-get install nodejs npm"),
+]
+PATIENCE = 240
+
+needs_browser = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER),
+    reason="chromium or chromedriver is not here: apt-get install chromium chromium-driver",
+)
+
+
+@contextmanager
+def served(*options: str) -> Iterator[str]:
+    """Run the command of the README, with options more; gives the address that it prints."""
+    install, start = commands()
+    installed = WEB / "node_modules" / ".package-lock.json"
+    lock = WEB / "package-lock.json"
+    if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
+        subprocess.run(install, cwd=WEB, check=True, timeout=PATIENCE)
+    with subprocess.Popen(
+        [*start, "--", "--port", "0", *options],
+        cwd=WEB,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            addresses = (re.search(r"http://\S+", line) for line in process.stdout)
+            address = next(filter(None, addresses), None)
+            assert address is not None, "the server said no address"
+            yield address[0]
+        finally:
+            # npm does not hand the signal on to its children on every platform.
+            os.killpg(process.pid, signal.SIGTERM)
+
+
+def commands() -> tuple[list[str], list[str]]:
+    """How the README says that the page is installed and started."""
+    command = re.search(r"^ {4}cd examples/web && (.+)$", (WEB / "README.md").read_text(), re.M)
+    assert command is not None, "README.md has no command"
+    install, start = (part.split() for part in command[1].split(" && "))
+    return install, start
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with served() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def browser(
+    tmp_path_factory: pytest.TempPathFactory, example_photo: Path, address: str
+) -> Iterator[Any]:
+    """Headless Chromium on the page; its camera shows the example photo."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    film = tmp_path_factory.mktemp("camera") / "film.mjpeg"
+    film.write_bytes(example_photo.read_bytes())
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",  # it does not start as root, as which containers run
+        "--disable-dev-shm-usage",
+        "--window-size=1200,1000",
+        "--use-fake-device-for-media-stream",
+        f"--use-file-for-fake-video-capture={film}",
+        # Should the page try after all, nothing leaves this machine.
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost",
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    # Its path is given, so that selenium does not look for one to download.
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    try:
+        driver.set_page_load_timeout(PATIENCE)
+        driver.get(address)
+        yield driver
+    finally:
+        driver.quit()
+
+
+def wait(browser: Any, condition: Callable[[Any], Any]) -> Any:
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    return WebDriverWait(browser, PATIENCE).until(condition)
+
+
+def said(browser: Any) -> tuple[str, str]:
+    """What the page says, and what kind of message that is."""
+    status = browser.find_element("id", "status")
+    return status.text, status.get_attribute("class")
+
+
+def pick(browser: Any, picture: Path) -> tuple[str, str]:
+    """Pick a picture as a user does, and wait for what the page says of it."""
+    browser.find_element("id", "pick").send_keys(str(picture))
+    wait(browser, lambda page: picture.name in said(page)[0] and said(page)[1] != "busy")
+    return said(browser)
+
+
+def result(browser: Any) -> dict[str, Any]:
+    """What the page shows as JSON."""
+    shown = json.loads(browser.find_element("id", "json").get_attribute("textContent"))
+    assert isinstance(shown, dict)
+    return shown
+
+
+def assert_agrees(
+    page: list[dict[str, Any]], sdk: list[dict[str, Any]], *, box: float, landmark: float
+) -> None:
+    """Faces of the page against those of the SDK; tolerances in pixels."""
+    assert len(page) == len(sdk)
+    for found, expected in zip(page, sdk, strict=True):
+        assert found.keys() == expected.keys()
+        assert found["box"] == pytest.approx(expected["box"], abs=box)
+        assert found["detection_score"] == pytest.approx(expected["detection_score"], abs=0.01)
+        assert list(found["landmarks"]) == list(expected["landmarks"])
+        for name, point in expected["landmarks"].items():
+            assert found["landmarks"][name] == pytest.approx(point, abs=landmark), name
+        assert list(found["scores"]) == list(expected["scores"])
+        assert found["scores"] == pytest.approx(expected["scores"], abs=0.02)
+        assert found["emotion"] == expected["emotion"]
+        assert found["confidence"] == max(found["scores"].values())
+
+
+@needs_browser
+@pytest.mark.parametrize(
+    ("detector", "pixels"),
+    # MediaPipe cuts its boxes to whole pixels, and the crop follows.
+    [("auto", 3.0), ("blazeface", 0.5)],
+)
+def test_the_page_gives_what_the_sdk_gives(
+    browser: Any, example_photo: Path, detector: Any, pixels: float
+) -> None:
+    with FerPipeline(detector=detector, precision="int8", device="cpu") as pipeline:
+        expected = [face.to_dict() for face in pipeline.predict(example_photo)]
+    assert len(expected) == 1
+
+    assert pick(browser, example_photo) == ("1 face in astronaut.jpg", "")
+
+    shown = result(browser)
+    assert (shown["image"], shown["width"], shown["height"]) == ("astronaut.jpg", 512, 512)
+    assert_agrees(shown["faces"], expected, box=pixels, landmark=pixels)
+
+
+@pytest.fixture
+def group(example_photo: Path, tmp_path: Path) -> Path:
+    """Three faces of different sizes in a wide picture, one at its edge."""
+    photo = cv2.imread(str(example_photo))
+    face = photo[30:230, 130:330]
+    picture = np.full((360, 777, 3), 90, np.uint8)
+    picture[10:350, 40:380] = cv2.resize(face, (340, 340), interpolation=cv2.INTER_CUBIC)
+    picture[20:220, 400:600] = face[:, ::-1]
+    picture[60:340, 627:] = cv2.resize(face, (280, 280), interpolation=cv2.INTER_CUBIC)[:, 30:180]
+    path = tmp_path / "group.png"
+    assert cv2.imwrite(str(path), picture)
+    return path
+
+
+@needs_browser
+def test_several_faces_agree_and_are_all_drawn(browser: Any, group: Path) -> None:
+    with FerPipeline(detector="blazeface", precision="int8", device="cpu") as pipeline:
+        expected = [face.to_dict() for face in pipeline.predict(group)]
+    assert len(expected) >= 2
+
+    assert pick(browser, group)[0] == f"{len(expected)} faces in group.png"
+
+    assert_agrees(result(browser)["faces"], expected, box=0.5, landmark=1.0)
+    canvas = browser.find_element("id", "canvas").rect
+    boxes = browser.find_elements("class name", "box")
+    points = browser.find_elements("class name", "landmark")
+    assert (len(boxes), len(points)) == (len(expected), 4 * len(expected))
+    scale = canvas["width"] / 777
+    for drawn, face in zip(boxes, expected, strict=True):
+        rect = drawn.rect
+        assert rect["x"] - canvas["x"] == pytest.approx(scale * face["box"]["x"], abs=1.5)
+        assert rect["y"] - canvas["y"] == pytest.approx(scale * face["box"]["y"], abs=1.5)
+        assert rect["width"] == pytest.approx(scale * face["box"]["width"], abs=1.5)
+    cards = browser.find_elements("class name", "card")
+    assert [card.find_element("css selector", ".top dt").text for card in cards] == [
+        face["emotion"] for face in expected
+    ]
+
+
+@needs_browser
+def test_labels_size_and_geometry_come_from_the_model_file(
+    browser: Any, address: str, example_photo: Path, tmp_path: Path
+) -> None:
+    about = tiny_models.metadata(
+        "emotion",
+        labels=("dark", "between", "bright"),
+        input_size=24,
+        crop=CropGeometry(scale=0.8, shift_x=0.1, shift_y=0.2),
+    )
+    emotion, landmarks = tiny_models.write_models(tmp_path)
+    emotion.write_bytes(tiny_models.emotion_model(about))
+    with FerPipeline(
+        detector="blazeface", emotion_model=emotion, landmarks_model=landmarks
+    ) as pipeline:
+        expected = [face.to_dict() for face in pipeline.predict(example_photo)]
+    options = "--emotion-model", str(emotion), "--landmarks-model", str(landmarks)
+    try:
+        with served(*options) as url:
+            browser.get(url)
+            pick(browser, example_photo)
+            assert_agrees(result(browser)["faces"], expected, box=0.5, landmark=0.5)
+    finally:
+        browser.get(address)
+
+
+@needs_browser
+def test_a_model_of_another_format_is_refused_by_name(
+    browser: Any, address: str, tmp_path: Path
+) -> None:
+    model = onnx.load_from_string(tiny_models.emotion_model())
+    for entry in model.metadata_props:
+        if entry.key == "fer_sdk.format":
+            entry.value = "2"
+    path = tmp_path / "emotion.onnx"
+    onnx.save(model, path)
+    try:
+        with served("--emotion-model", str(path)) as url:
+            browser.get(url)
+            wait(browser, lambda page: said(page)[1] == "error")
+            assert said(browser)[0] == "emotion.onnx: its format is 2, this page reads 1"
+    finally:
+        browser.get(address)
+
+
+@needs_browser
+def test_the_camera_shows_faces_until_it_is_stopped(browser: Any, example_photo: Path) -> None:
+    """The picture of the camera is mirrored, and so it is here."""
+    mirrored = np.ascontiguousarray(cv2.imread(str(example_photo))[:, ::-1])
+    with FerPipeline(detector="blazeface", precision="int8", device="cpu") as pipeline:
+        (expected,) = (face.to_dict() for face in pipeline.predict(mirrored))
+    allow_camera(browser, "granted")
+    camera = browser.find_element("id", "camera")
+
+    camera.click()
+    wait(browser, lambda page: "in the camera" in said(page)[0])
+    shown = result(browser)
+    assert camera.text == "Stop the camera"
+    camera.click()
+    assert camera.text == "Use the camera"
+    assert not browser.find_element("id", "stage").is_displayed()
+
+    (face,) = shown["faces"]
+    assert face["emotion"] == expected["emotion"]
+    # The camera's frames are not those of the file to the last bit, and may be scaled.
+    scale = shown["width"] / 512
+    for name, value in expected["box"].items():
+        assert face["box"][name] == pytest.approx(value * scale, abs=4 * scale), name
+
+
+def allow_camera(browser: Any, setting: str) -> None:
+    browser.execute_cdp_cmd(
+        "Browser.setPermission", {"permission": {"name": "camera"}, "setting": setting}
+    )
+
+
+@needs_browser
+def test_a_camera_that_is_not_allowed_is_explained(browser: Any) -> None:
+    allow_camera(browser, "denied")
+    browser.find_element("id", "camera").click()
+    wait(browser, lambda page: said(page)[1] == "error")
+    assert "allow it for this page" in said(browser)[0]
+
+
+@needs_browser
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("NotFoundError", "No camera was found: connect one, or pick a picture."),
+        ("NotReadableError", "is another program using it?"),
+    ],
+)
+def test_a_camera_that_fails_is_explained(browser: Any, name: str, words: str) -> None:
+    browser.execute_script(
+        "const [name] = arguments; navigator.mediaDevices.getUserMedia ="
+        " () => Promise.reject(new DOMException('', name));",
+        name,
+    )
+    try:
+        browser.find_element("id", "camera").click()
+        wait(browser, lambda page: said(page)[1] == "error")
+        assert words in said(browser)[0]
+    finally:
+        browser.execute_script("delete navigator.mediaDevices.getUserMedia;")
+
+
+@needs_browser
+@pytest.mark.parametrize("content", [b"", b"not a picture", b"\xff\xd8\xff\xe0 cut off"])
+def test_a_bad_file_is_named_and_the_last_picture_goes(
+    browser: Any, example_photo: Path, tmp_path: Path, content: bytes
+) -> None:
+    pick(browser, example_photo)
+    path = tmp_path / "bad.jpg"
+    path.write_bytes(content)
+
+    text, kind = pick(browser, path)
+
+    assert text.startswith("bad.jpg is not a picture that this browser can read")
+    assert kind == "error"
+    assert not browser.find_element("id", "stage").is_displayed()
+    assert not browser.find_elements("class name", "card")
+
+
+@needs_browser
+def test_no_face_is_said(browser: Any, tmp_path: Path) -> None:
+    path = tmp_path / "wall.png"
+    assert cv2.imwrite(str(path), np.full((200, 300, 3), 127, np.uint8))
+
+    text, kind = pick(browser, path)
+
+    assert text.startswith("No face found in wall.png")
+    assert kind == "warning"
+    assert result(browser)["faces"] == []
+
+
+@needs_browser
+def test_nothing_sticks_out_on_a_phone(browser: Any, group: Path) -> None:
+    phone = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    try:
+        pick(browser, group)
+        assert browser.execute_script("return document.documentElement.scrollWidth") == 360
+        (card, *_) = browser.find_elements("class name", "card")
+        assert card.rect["width"] > 300
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@needs_browser
+def test_the_page_asks_no_other_host_and_could_not(
+    browser: Any, address: str, example_photo: Path
+) -> None:
+    browser.get_log("performance")
+    browser.get_log("browser")
+    browser.get(address)
+    pick(browser, example_photo)
+    browser.find_element("id", "example").click()
+    wait(browser, lambda page: said(page)[0] == "1 face in the example")
+
+    requests = [urlsplit(url) for url in requested(browser)]
+    host = urlsplit(address).netloc
+    assert {"/models/detector.onnx", "/models/emotion.onnx", "/models/landmarks.onnx"} < {
+        request.path for request in requests
+    }
+    assert {request.netloc for request in requests} == {host}
+    assert browser.get_log("browser") == []  # no error, and nothing that the policy had to refuse
+
+    refused = browser.execute_async_script(
+        "const done = arguments[0];"
+        "document.addEventListener('securitypolicyviolation',"
+        " (event) => done(event.effectiveDirective + ' ' + event.blockedURI));"
+        "fetch('https://example.org/').catch(() => {});"
+    )
+    assert refused == "connect-src https://example.org/"
+
+
+def requested(browser: Any) -> list[str]:
+    """Addresses of all requests since this was last asked for."""
+    events = (json.loads(entry["message"])["message"] for entry in browser.get_log("performance"))
+    return [
+        event["params"]["request"]["url"]
+        for event in events
+        if event["method"] == "Network.requestWillBeSent"
+    ]
+
+
+@pytest.mark.parametrize(
+    "path", ["/../server.js", "/../../README.md", "/%2e%2e/server.js", "/page/", "/models/", "//"]
+)
+def test_only_what_the_page_needs_is_served(address: str, path: str) -> None:
+    connection = HTTPConnection(urlsplit(address).netloc, timeout=PATIENCE)
+    connection.request("GET", path)
+    assert connection.getresponse().status == 404
+    connection.close()
+
+
+def in_node(script: str, *arguments: str) -> Any:
+    """Run a module that prints JSON."""
+    run = subprocess.run(
+        ["node", "--input-type=module", "--eval", script, "--", *arguments],
+        cwd=WEB / "page",
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    return json.loads(run.stdout)
+
+
+@pytest.mark.parametrize(
+    "name", ["emotion.int8.onnx", "landmarks.int8.onnx", "face_detection_short_range.onnx"]
+)
+def test_metadata_are_read_as_onnx_reads_them(name: str) -> None:
+    path = str(bundled() / name)
+    expected = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    assert len(expected) >= 3
+    read = in_node(
+        """
+        import { readFileSync } from "node:fs";
+        import { metadataOf } from "./metadata.js";
+        console.log(JSON.stringify(Object.fromEntries(metadataOf(readFileSync(process.argv[1])))));
+        """,
+        path,
+    )
+    assert read == expected
+
+
+def test_crops_are_those_of_the_sdk(tmp_path: Path) -> None:
+    """Inside and beyond the picture, shrunken and enlarged."""
+    random = np.random.default_rng(5)
+    height, width, size = 90, 120, 40
+    picture = random.integers(0, 256, (height, width, 4), np.uint8)
+    picture[..., 3] = 255
+    path = tmp_path / "picture.rgba"
+    path.write_bytes(picture.tobytes())
+    corners = random.uniform((-60, -60, 1, 1), (130, 110, 90, 90), (40, 4))
+    boxes = [Box(*numbers) for numbers in corners]
+    geometry = CropGeometry(scale=1.17, shift_x=-0.02, shift_y=-0.1)
+    made = in_node(
+        """
+        import { readFileSync } from "node:fs";
+        import { cropGray, squareOf } from "./crop.js";
+        const [path, width, height, boxes, geometry, size] = process.argv.slice(1);
+        const data = readFileSync(path);
+        const picture = { data, width: Number(width), height: Number(height) };
+        const crops = JSON.parse(boxes).map((box) => {
+          const square = squareOf(box, JSON.parse(geometry));
+          return [square, [...cropGray(picture, square, Number(size))]];
+        });
+        console.log(JSON.stringify(crops));
+        """,
+        str(path),
+        str(width),
+        str(height),
+        json.dumps([box._asdict() for box in boxes]),
+        json.dumps({"scale": geometry.scale, "shift_x": -0.02, "shift_y": -0.1}),
+        str(size),
+    )
+    rgb = np.ascontiguousarray(picture[..., :3])
+    sides = set()
+    for box, (square, pixels) in zip(boxes, made, strict=True):
+        expected = geometry.square(box)
+        assert square == expected._asdict()
+        gray = crop_gray(rgb, expected, size)
+        assert np.abs(gray.ravel().astype(int) - pixels).max() <= 1, expected
+        sides.add(expected.side > size)
+    assert sides == {True, False}
