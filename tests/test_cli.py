@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -49,13 +50,16 @@ def photos(tmp_path: Path) -> list[Path]:
 
 
 def _fer(
-    models: tuple[Path, Path], *arguments: object, command: str = "predict"
+    models: tuple[Path, Path],
+    *arguments: object,
+    command: str = "predict",
+    stdin: bytes | None = None,
 ) -> tuple[int, str, str]:
     """Exit status, standard output and standard error."""
     # The last of two options of one name counts, so the test's own come last.
     given = [command, "--detector", "none", "--threads", "1", *map(str, arguments)]
     given += ["--emotion-model", str(models[0]), "--landmarks-model", str(models[1])]
-    done = CliRunner().invoke(cli.app, given)
+    done = CliRunner().invoke(cli.app, given, input=stdin)
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     return done.exit_code, done.stdout, done.stderr
@@ -108,6 +112,211 @@ def test_a_bad_photo_is_reported_and_the_others_go_on(
     status, output, errors = _fer(models, missing)
     assert (status, output) == (1, "")
     assert str(missing) in errors
+
+
+@pytest.fixture
+def folder(tmp_path: Path, photos: list[Path]) -> Path:
+    """Two photos, two more in the folder below, and what is none."""
+    made = tmp_path / "holiday"
+    (made / "day 2").mkdir(parents=True)
+    (made / ".hidden").mkdir()
+    for place in ("b.png", "A.PNG", "day 2/c.png", "day 2/d.png", ".hidden/e.png", ".f.png"):
+        shutil.copy(photos[0], made / place)
+    (made / "notes.txt").write_text("no picture")
+    return made
+
+
+def _images(output: str, folder: Path) -> list[str]:
+    return [Path(row["image"]).relative_to(folder).as_posix() for row in _rows(output)]
+
+
+def test_the_photos_of_a_folder(models: tuple[Path, Path], folder: Path) -> None:
+    status, output, errors = _fer(models, folder, "--json")
+    assert (status, errors) == (0, "")
+    assert _images(output, folder) == ["A.PNG", "b.png"]
+    status, output, _ = _fer(models, folder, "-r", "--json")
+    assert status == 0
+    assert _images(output, folder) == ["A.PNG", "b.png", "day 2/c.png", "day 2/d.png"]
+
+
+def test_a_pattern_in_quotes(models: tuple[Path, Path], folder: Path) -> None:
+    status, output, errors = _fer(models, folder / "*" / "*.png", folder / "[ab].png", "--json")
+    assert (status, errors) == (0, "")
+    assert _images(output, folder) == ["day 2/c.png", "day 2/d.png", "b.png"]
+    assert _images(_fer(models, folder / "**" / "*.png", "--json")[1], folder) == [
+        "b.png",
+        "day 2/c.png",
+        "day 2/d.png",
+    ]
+    # What is there is meant, even where its name looks like a pattern.
+    odd = folder / "b[1].png"
+    shutil.copy(folder / "b.png", odd)
+    assert _images(_fer(models, odd, "--json")[1], folder) == ["b[1].png"]
+
+
+def test_what_stands_for_no_photo_is_told_and_the_others_go_on(
+    models: tuple[Path, Path], photos: list[Path], tmp_path: Path
+) -> None:
+    empty, nothing = tmp_path / "empty", tmp_path / "nothing*.jpg"
+    empty.mkdir()
+    status, output, errors = _fer(models, empty, nothing, photos[0], "--json")
+    assert status == 1
+    first, second, third = _rows(output)
+    assert first["error"].startswith(f"{empty}: no pictures in this folder; --recursive looks")
+    assert second["error"] == f"{nothing}: no file has a name like that"
+    assert len(third["faces"]) == 1
+    assert errors == f"fer: {first['error']}\nfer: {second['error']}\n"
+
+
+def test_a_picture_on_standard_input(
+    models: tuple[Path, Path], photos: list[Path], tmp_path: Path
+) -> None:
+    status, output, _ = _fer(
+        models, "-", "--json", "--save", f"{tmp_path / 'out'}{os.sep}", stdin=photos[1].read_bytes()
+    )
+    assert status == 0
+    (row,) = _rows(output)
+    assert (row["image"], row["width"], row["faces"][0]["emotion"]) == ("-", 60, "neutral")
+    assert row["saved"] == str(tmp_path / "out" / "stdin-faces.png")
+    for stdin, reason in ((b"", "nothing came on it"), (b"no picture", "not a picture")):
+        status, output, errors = _fer(models, "-", photos[0], "--json", stdin=stdin)
+        assert status == 1
+        assert reason in errors
+        assert [row["error"] is None for row in _rows(output)] == [False, True]
+
+
+def test_a_list_of_photos(models: tuple[Path, Path], photos: list[Path], tmp_path: Path) -> None:
+    lines = "\n".join(map(str, [*photos, "", tmp_path / "gone.png"])) + "\r\n"
+    (tmp_path / "list.txt").write_text(lines)
+    for given, stdin in ((tmp_path / "list.txt", None), ("-", lines.encode())):
+        status, output, errors = _fer(models, "--from-file", given, "--json", stdin=stdin)
+        assert status == 1
+        assert "gone.png: cannot be read" in errors
+        assert [row["image"] for row in _rows(output)] == [
+            *map(str, photos),
+            str(tmp_path / "gone.png"),
+        ]
+    assert _fer(models, "--from-file", tmp_path / "gone.txt")[0] == 2
+    assert _fer(models, "-", "--from-file", "-", stdin=b"x")[0] == 2
+
+
+def test_many_photos_come_out_in_their_order(models: tuple[Path, Path], tmp_path: Path) -> None:
+    # Large ones are slow to read, so that those after them are done first.
+    levels = np.random.default_rng(0).integers(0, 256, 60)
+    for number, level in enumerate(levels):
+        side = 1500 if number % 10 == 0 else 20
+        Image.new("RGB", (side, side), (int(level),) * 3).save(tmp_path / f"{number:03}.png")
+    status, output, _ = _fer(models, tmp_path, "--json")
+    assert status == 0
+    faces = np.broadcast_to(
+        levels.astype(np.uint8)[:, None, None], (60, tiny_models.SIZE, tiny_models.SIZE)
+    )
+    expected = tiny_models.expected_scores(faces).argmax(axis=1)
+    assert [row["faces"][0]["emotion"] for row in _rows(output)] == [
+        tiny_models.EMOTIONS[label] for label in expected
+    ]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_table_with_a_row_a_face(
+    models: tuple[Path, Path], photos: list[Path], tmp_path: Path, kind: str
+) -> None:
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    if kind == "parquet":
+        pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    goal = tmp_path / f"faces.{kind}"
+    missing = tmp_path / "missing.jpg"
+    status, output, errors = _fer(models, photos[0], missing, photos[1], "-o", goal)
+    assert status == 1
+    assert output == f"{goal}: 2 faces of 2 photos\n"
+    assert "missing.jpg: cannot be read" in errors
+    table = pandas.read_csv(goal) if kind == "csv" else pandas.read_parquet(goal)
+    with FerPipeline(
+        detector=None, emotion_model=models[0], landmarks_model=models[1], threads=1
+    ) as pipeline:
+        expected = fer_sdk.to_dataframe(pipeline.predict_batch(photos), images=photos)
+    assert list(table.columns) == list(expected.columns)
+    # A column with nothing in it has no type that a file could keep.
+    assert table.pop("track_id").isna().all()
+    assert expected.pop("track_id").isna().all()
+    pandas.testing.assert_frame_equal(table, expected, check_dtype=False, rtol=1e-12)
+
+
+def test_a_table_of_json_lines_is_what_json_prints(
+    models: tuple[Path, Path], photos: list[Path], tmp_path: Path
+) -> None:
+    goal = tmp_path / "faces.jsonl"
+    status, output, _ = _fer(models, *photos, tmp_path / "gone.jpg", "--json", "--output", goal)
+    assert status == 1
+    assert goal.read_text() == output
+    assert len(_rows(output)) == 3
+
+
+def test_a_table_that_cannot_be_written_is_told_first(
+    models: tuple[Path, Path], photos: list[Path], tmp_path: Path
+) -> None:
+    (tmp_path / "list.csv").write_text(str(photos[0]))
+    for goal, reason, more in (
+        (tmp_path / "faces.xlsx", ".csv, .jsonl, .parquet", ()),
+        (tmp_path / "not" / "there.csv", "there is no folder", ()),
+        (tmp_path / "list.csv", "that is one of the inputs", ("--from-file", "list.csv")),
+    ):
+        here = [tmp_path / one if one.endswith(".csv") else one for one in more]
+        status, output, errors = _fer(models, photos[0], "--output", goal, *here)
+        assert (status, output) == (2, "")
+        assert reason in " ".join(errors.replace("│", " ").split())
+    assert (tmp_path / "list.csv").read_text() == str(photos[0])
+    assert not (tmp_path / "faces.xlsx").exists()
+
+
+def test_a_table_is_not_left_half_written(
+    models: tuple[Path, Path],
+    photos: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    goal = tmp_path / "faces.csv"
+    goal.write_text("before")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    status, _, errors = _fer(models, *photos, "--output", goal)
+    assert status == 1
+    assert errors == f"fer: {goal}: cannot be written: No space left on device\n"
+    assert goal.read_text() == "before"
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a terminal of POSIX")
+def test_a_bar_on_the_terminal_and_the_result_in_the_file(
+    models: tuple[Path, Path], photos: list[Path], tmp_path: Path
+) -> None:
+    import pty
+
+    mine, terminal = pty.openpty()
+    given = ["predict", "--detector", "none", "--json", *map(str, photos * 3)]
+    given += ["--emotion-model", str(models[0]), "--landmarks-model", str(models[1])]
+    with (tmp_path / "out.jsonl").open("wb") as file:
+        done = subprocess.run(
+            [sys.executable, "-m", "fer_sdk", *given],
+            stdout=file,
+            stderr=terminal,
+            env={**os.environ, "TERM": "xterm", "COLUMNS": "80"},
+            timeout=120,
+            check=False,
+        )
+    os.close(terminal)
+    shown = b""
+    with contextlib.suppress(OSError):
+        # Linux ends the other side of a terminal with an error.
+        while more := os.read(mine, 4096):
+            shown += more
+    os.close(mine)
+    assert done.returncode == 0
+    assert b"6/6" in shown
+    assert len(_rows((tmp_path / "out.jsonl").read_text())) == 6
 
 
 def test_saving_one_photo(models: tuple[Path, Path], photos: list[Path], tmp_path: Path) -> None:
@@ -188,6 +397,8 @@ def test_wrong_usage_is_two(models: tuple[Path, Path], photos: list[Path]) -> No
         [photos[0], "--max-faces", "0"],
         [photos[0], "--min-score", "2"],
         [photos[0], "--precision", "int8"],
+        [photos[0], "--provider-option", "device_type"],
+        [photos[0], "--provider-option", "device_type=GPU"],
     ):
         status, output, errors = _fer(models, *arguments)
         assert (status, output) == (2, "")
@@ -229,6 +440,15 @@ def test_info_for_people_and_programs(models: tuple[Path, Path]) -> None:
     assert report["problem"] is None
     assert report["cores"] >= 1
     assert "CPUExecutionProvider" in report["providers"]
+    assert report["devices"] == runtime.devices()
+    assert (report["pipeline"]["device"], report["pipeline"]["provider"]) == (
+        "cpu",
+        "CPUExecutionProvider",
+    )
+    manifest = json.loads((bundle.bundled() / bundle.MANIFEST).read_text())["files"]
+    assert {file["name"]: file["sha256"] for file in report["bundled"]} == {
+        name: file["sha256"] for name, file in manifest.items()
+    }
     assert [model["source"] for model in report["pipeline"]["models"]] == [
         str(path) for path in models
     ]
@@ -245,6 +465,21 @@ def test_info_tells_what_is_wrong(models: tuple[Path, Path], tmp_path: Path) -> 
     status, output, errors = _fer(broken, command="info")
     assert status == 1
     assert runtime.version() in output
+
+
+def test_info_tells_a_bundled_file_that_is_damaged(
+    models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_models.write_models(tmp_path)
+    bundle.write_manifest(tmp_path)
+    (tmp_path / "emotion.onnx").write_bytes(b"")
+    monkeypatch.setattr(bundle, "bundled", lambda: tmp_path)
+    status, output, errors = _fer(models, "--json", command="info")
+    assert status == 1
+    assert "emotion.onnx: not the file that was shipped" in errors
+    (report,) = _rows(output)
+    assert report["problem"] is None
+    assert [file["problem"] is None for file in report["bundled"]] == [False, True]
 
 
 def test_packages_that_overwrite_each_other_are_told(monkeypatch: pytest.MonkeyPatch) -> None:

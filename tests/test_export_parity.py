@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from fer_export.parity import GATES, GateError, Gates, failures, measure
 from fer_export.quantise import Quantisation
 from fer_export.report import to_dict, to_markdown, write
 from fer_sdk.bundle import read_bundled, write_manifest
-from fer_sdk.contract import ModelMetadata
+from fer_sdk.contract import SEAL, ModelMetadata, seal
 from fer_sdk.errors import ModelError, ParityError
 from fer_sdk.model import EmotionModel
 from fer_training.checkpoint import load
@@ -221,6 +222,8 @@ def test_files_describe_themselves(exported: Export, checkpoint: Path) -> None:
 def _with_properties(path: Path, **changes: str | None) -> bytes:
     model = onnx.load(path)
     properties = {entry.key: entry.value for entry in model.metadata_props}
+    # What another program writes is not sealed.
+    del properties[SEAL]
     for name, value in changes.items():
         properties.pop(f"fer_sdk.{name}")
         if value is not None:
@@ -247,6 +250,36 @@ def test_the_sdk_refuses_by_name_and_reason(
     content = _with_properties(exported.candidates[1].target, **changes)
     with pytest.raises(ModelError, match=reason):
         EmotionModel(content, source="mine.onnx", device="cpu")
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8, 0.9999])
+def test_damaged_files_of_ones_own_are_refused(exported: Export, share: float) -> None:
+    """One bit of a weight or of the metadata: onnxruntime would run most of them."""
+    for candidate in exported.candidates:
+        content = bytearray(candidate.target.read_bytes())
+        content[int(share * len(content))] ^= 1
+        with pytest.raises(ModelError, match=r"^mine\.onnx: "):
+            EmotionModel(bytes(content), source="mine.onnx", device="cpu")
+
+
+def test_a_changed_weight_is_told_from_other_faults(exported: Export) -> None:
+    model = onnx.load(exported.candidates[1].target)
+    weight = next(part for part in model.graph.initializer if part.name.startswith("head.3"))
+    weight.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weight), weight.name))
+    with pytest.raises(ModelError, match=r"mine\.onnx: its bytes are not those that were exported"):
+        EmotionModel(model.SerializeToString(), source="mine.onnx", device="cpu")
+
+
+def test_the_seal_is_the_hash_of_the_rest(exported: Export) -> None:
+    content = exported.candidates[0].target.read_bytes()
+    properties = {
+        entry.key: entry.value for entry in onnx.load(exported.candidates[0].target).metadata_props
+    }
+    sealed = properties[SEAL].encode()
+    before, after = content.split(sealed)
+    assert hashlib.sha256(before + b"0" * 64 + after).hexdigest().encode() == sealed
+    with pytest.raises(ModelError, match="64 zeros"):
+        seal(content)
 
 
 def test_tampered_bytes_are_refused(exported: Export, tmp_path: Path) -> None:
@@ -291,5 +324,5 @@ def test_metadata_survive_the_file(exported: Export) -> None:
             entry.key: entry.value for entry in onnx.load(candidate.target).metadata_props
         }
         read = ModelMetadata.from_props(properties, "file")
-        assert read.to_props() == properties
+        assert read.to_props().items() == properties.items() - {(SEAL, properties[SEAL])}
         assert replace(read, metrics={}) == replace(candidate.metadata, metrics={})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -77,9 +78,12 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(
 ) -> None:
     faces = _stripes(EMOTIONS, 140)
     recipe = EmotionRecipe.load(None, TINY | {"epochs": "3", "mixup": "0.3", "erasing": "0.5"})
-    whole = train_emotion(faces, None, recipe, Run(tmp_path / "whole", "x", progress=False))
+    other = _recipe(epochs="1", stem="stride1")
+    teacher = train_emotion(faces, None, other, Run(tmp_path / "teacher", "x", progress=False))
+    plan = Run(tmp_path / "whole", "x", teachers=(teacher,), progress=False)
+    whole = train_emotion(faces, None, recipe, plan)
 
-    stopped = Run(tmp_path / "stopped", "x", progress=False)
+    stopped = replace(plan, folder=tmp_path / "stopped")
     with monkeypatch.context() as patched:
         original = fit.EpochLog.on_train_epoch_start
 
@@ -94,6 +98,8 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(
     assert not (stopped.folder / "model.safetensors").exists()
     with pytest.raises(DataError, match="epochs"):
         train_emotion(faces, None, _recipe(epochs="9"), stopped)
+    with pytest.raises(DataError, match="teachers"):
+        train_emotion(faces, None, recipe, replace(stopped, teachers=()))
     resumed = train_emotion(faces, None, recipe, stopped)
 
     before, after = checkpoint.load(whole)[0].state_dict(), checkpoint.load(resumed)[0].state_dict()
@@ -111,6 +117,18 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(
         {"sampling": "over", "schedule": "plateau", "gradient_clip": "1.0", "ema": "0"},
         {"sampling": "under", "keep": "best", "early_stopping": "1", "schedule": "constant"},
         {"attention": "false", "stem": "3x3", "small_epochs": "1", "small_size": "16"},
+        {"network": "vit", "optimizer": "adamw", "learning_rate": "0.001"},
+        {
+            "mixup": "0.4",
+            "class_weights": "balanced",
+            "sampling": "over",
+            "votes": "0.5",
+            "optimizer": "adamw",
+            "weight_decay": "0.05",
+            "early_stopping": "1",
+            "keep": "best",
+            "learning_rate": "0.001",
+        },
     ],
 )
 def test_every_setting_trains(tmp_path: Path, changes: dict[str, str]) -> None:
@@ -171,3 +189,49 @@ def test_faces_without_any_truth_are_refused(tmp_path: Path) -> None:
         train_landmarks(
             _stripes(EMOTIONS, 42), GroundTruth.load(), recipe, Run(tmp_path, "x", progress=False)
         )
+
+
+def test_a_run_from_before_a_setting_existed_goes_on_with_its_default(tmp_path: Path) -> None:
+    faces = _stripes(EMOTIONS, 84)
+    recipe = _recipe(epochs="1")
+    old = {"recipe": recipe.to_dict(), "start": None}
+    for later in ("network", "weights", "distill", "distill_temperature"):
+        del old["recipe"][later]  # type: ignore[attr-defined]
+    (tmp_path / "recipe.json").write_text(json.dumps(old))
+    with pytest.raises(DataError, match=r"other settings \(network\)"):
+        train_emotion(
+            faces, None, _recipe(epochs="1", network="vit"), Run(tmp_path, "x", progress=False)
+        )
+    train_emotion(faces, None, recipe, Run(tmp_path, "x", progress=False))
+    assert json.loads((tmp_path / "recipe.json").read_text())["recipe"] == recipe.to_dict()
+
+
+def test_a_student_follows_its_teacher_where_the_labels_say_nothing(tmp_path: Path) -> None:
+    """Labels are drawn by lot: what the student learns of the stripes, the teacher told it."""
+    faces = _stripes(("dark", "middle", "light"), 240)
+    plan = Run(tmp_path / "teacher", "x", progress=False)
+    teacher = train_emotion(faces, None, _recipe(epochs="8"), plan)
+    lot = np.random.default_rng(5).integers(0, 3, 240)
+    blind = FaceSet(faces.images, lot, faces.splits, faces.label_names)
+    recipe = _recipe(epochs="8", distill="1", distill_temperature="1")
+    taught = Run(tmp_path / "taught", "x", teachers=(teacher, teacher), progress=False)
+    module, about = checkpoint.load(train_emotion(blind, None, recipe, taught))
+    public = faces.split("PublicTest")
+    given = outputs(module, about.architecture, public.images).argmax(1).numpy()
+    assert (given == public.labels).mean() > 0.9
+
+
+def test_fine_tuning_keeps_the_normalisation_that_the_weights_are_made_for(tmp_path: Path) -> None:
+    faces = _stripes(EMOTIONS, 84)
+    first = train_emotion(
+        faces, None, _recipe(epochs="1"), Run(tmp_path / "a", "x", progress=False)
+    )
+    darker = FaceSet(faces.images // 3, faces.labels, faces.splits, faces.label_names)
+    second = train_emotion(
+        darker,
+        None,
+        _recipe(epochs="1"),
+        Run(tmp_path / "b", "own", start=first, progress=False),
+    )
+    before, after = (checkpoint.load(path)[1].architecture for path in (first, second))
+    assert (before.mean, before.std) == (after.mean, after.std)

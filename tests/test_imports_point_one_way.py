@@ -25,8 +25,12 @@ ALLOWED = {
     "fer_bench": {"fer_sdk", "fer_bench"},
 }
 TORCH = {"torch", "torchvision", "lightning", "torchmetrics", "timm"}
-NOT_IN_THE_SDK = TORCH | {"onnx", "onnxscript", "PIL", "pandas", "sklearn", "scipy", "matplotlib"}
-ONE_HOME = {"onnxruntime": "runtime.py", "mediapipe": "detectors/mediapipe.py"}
+NOT_IN_THE_SDK = TORCH | {"onnx", "onnxscript", "PIL", "sklearn", "scipy", "matplotlib"}
+ONE_HOME = {
+    "onnxruntime": "runtime.py",
+    "mediapipe": "detectors/mediapipe.py",
+    "pandas": "interop.py",
+}
 
 
 def _files(package: str) -> list[Path]:

@@ -1,18 +1,20 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import resnet18
 
 from fer_sdk.crop import CropGeometry
 from fer_sdk.errors import DataError
 from fer_training import checkpoint
 from fer_training.checkpoint import Checkpoint
-from fer_training.networks import Architecture, ResNet18, build, normalise
+from fer_training.networks import Architecture, NetworkName, ResNet18, build, normalise
 
 EMOTION = Architecture(task="emotion", outputs=7)
 LANDMARKS = Architecture(task="landmarks", outputs=8, stem="torchvision", attention=False)
@@ -35,6 +37,48 @@ def _described(architecture: Architecture) -> Checkpoint:
 def test_output_shapes_for_any_input_size(size: int) -> None:
     assert build(EMOTION).eval()(torch.zeros(3, 1, size, size)).shape == (3, 7)
     assert build(LANDMARKS).eval()(torch.zeros(3, 1, size, size)).shape == (3, 4, 2)
+
+
+@pytest.mark.parametrize("network", ["efficientnet_lite0", "vit"])
+def test_other_networks_keep_the_same_shapes_and_checkpoints(
+    tmp_path: Path, network: NetworkName
+) -> None:
+    if network == "efficientnet_lite0":
+        pytest.importorskip("timm")
+    emotion = replace(EMOTION, network=network, input_size=64)
+    module = build(emotion).eval()
+    assert module(torch.zeros(3, 1, 64, 64)).shape == (3, 7)
+    assert build(replace(LANDMARKS, network=network)).eval()(torch.zeros(2, 1, 48, 48)).shape == (
+        (2, 4, 2)
+    )
+    path = tmp_path / "model.safetensors"
+    checkpoint.save(path, module, _described(emotion))
+    loaded, again = checkpoint.load(path)
+    assert again.architecture == emotion
+    faces = torch.randn(2, 1, 64, 64)
+    rounded = {
+        name: value.half().float() if value.is_floating_point() else value
+        for name, value in module.state_dict().items()
+    }
+    module.load_state_dict(rounded)
+    assert torch.equal(loaded(faces), module(faces))
+
+
+def test_the_vision_transformer_costs_what_the_resnet18_costs() -> None:
+    with pytest.raises(DataError, match="multiple of 8"):
+        build(replace(EMOTION, network="vit", input_size=50))
+    multiplications = []
+    for network in ("resnet18", "vit"):
+        module = build(replace(EMOTION, network=network)).eval()
+        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+            module(torch.zeros(1, 1, 48, 48))
+        multiplications.append(counter.get_total_flops() / 2)
+    assert 0.7 < multiplications[1] / multiplications[0] < 1.4
+
+
+def test_an_unknown_network_is_refused() -> None:
+    with pytest.raises(DataError, match="vgg"):
+        build(Architecture(task="emotion", outputs=7, network="vgg"))  # type: ignore[arg-type]
 
 
 def test_heads_and_attention_are_the_student_systems() -> None:

@@ -254,6 +254,44 @@ def test_one_detector_call_and_one_run_a_model_however_many_faces(
         assert runs == []
 
 
+def test_the_faces_of_a_large_batch_go_through_the_models_in_capped_runs(
+    models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[tuple[int, int]] = []
+    run = runtime.Session.run
+
+    def watched(session: runtime.Session, array: np.ndarray) -> list[np.ndarray]:
+        outputs = run(session, array)
+        runs.append((outputs[0].ndim, len(array)))
+        return outputs
+
+    with _open(models, Plain()) as pipeline:
+        expected = pipeline.predict(SCENE)
+        monkeypatch.setattr(runtime.Session, "run", watched)
+        found = pipeline.predict_batch(SCENE for _ in range(50))
+    assert sorted(runs) == [(2, 22), (2, 64), (2, 64), (3, 22), (3, 64), (3, 64)]
+    assert len(found) == 50
+    assert all(_near(faces, expected) for faces in found if isinstance(faces, list))
+
+
+def test_a_batch_does_not_keep_its_images(pipeline: FerPipeline) -> None:
+    seen: list[weakref.ref[np.ndarray]] = []
+    most = 0
+
+    def scenes() -> Iterator[np.ndarray]:
+        nonlocal most
+        for _ in range(20):
+            scene = _scene((10, 20, 30, 200))
+            seen.append(weakref.ref(scene))
+            yield scene
+            del scene
+            most = max(most, sum(one() is not None for one in seen))
+
+    assert [len(faces) for faces in pipeline.predict_batch(scenes(), on_error="raise")] == [1] * 20
+    # The one that is being looked at, until the next takes its place.
+    assert most <= 1
+
+
 def test_a_bad_image_of_a_batch_has_its_error_in_its_place(
     pipeline: FerPipeline, tmp_path: Path
 ) -> None:

@@ -11,7 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from fer_bench.clock import Clock
-from fer_bench.jobs import BoundJob, CallJob, CameraJob, Job, RivalJob, StagesJob, ThreadsJob
+from fer_bench.jobs import (
+    BoundJob,
+    CallJob,
+    CameraJob,
+    Job,
+    ProcessesJob,
+    RivalJob,
+    StagesJob,
+    ThreadsJob,
+)
 from fer_bench.plan import Plan
 from fer_bench.result import Conditions, Scenario, Skipped
 from fer_bench.rivals.adapter import UnavailableError
@@ -27,6 +36,9 @@ from fer_sdk.model import EmotionModel, LandmarksModel
 
 Faces = npt.NDArray[np.uint8]
 
+THREE_CALLS = "three inference calls"
+"""The stage of the scenario ``inference``."""
+
 Counts = Mapping[tuple[str, str], int]
 """Faces found, by detector and by the picture's hash."""
 
@@ -40,20 +52,13 @@ def pipeline_jobs(
 ) -> tuple[list[Job], list[Skipped]]:
     """Every scenario of every pipeline on every picture."""
     skipped: list[Skipped] = []
-    makers: Mapping[str, Callable[[Subject, Picture], Iterator[Job]]] = {
-        "single-stream": lambda subject, picture: _single(subject, picture, counts, clock),
-        "stages": lambda subject, picture: _stages(subject, picture, counts, clock, skipped),
-        "multi-thread": lambda subject, picture: _threads(plan, subject, picture, counts, clock),
-        "offline": lambda subject, picture: _offline(plan, subject, picture, counts, clock),
-        "camera": lambda subject, picture: _camera(plan, subject, picture, counts, clock),
-    }
     jobs = [
         job
         for scenario in plan.scenarios
-        if scenario in makers
+        if scenario in _MAKERS
         for picture in pictures
         for subject in subjects
-        for job in makers[scenario](subject, picture)
+        for job in _MAKERS[scenario](_Pair(plan, subject, picture, counts, clock, skipped))
     ]
     if "model" in plan.scenarios:
         jobs += model_jobs(plan, subjects, pictures[0], clock, skipped)
@@ -87,73 +92,142 @@ def _conditions(
     )
 
 
-def _single(subject: Subject, picture: Picture, counts: Counts, clock: Clock) -> Iterator[Job]:
-    yield CallJob(
-        _conditions(subject, "single-stream", picture),
-        clock,
-        partial(subject.pipeline.predict, picture.bgr),
-        provider=subject.provider,
-        faces_found=counts[subject.detector, picture.sha256],
-    )
+class _Pair:
+    """A pipeline and the picture that it is measured on."""
 
+    def __init__(
+        self,
+        plan: Plan,
+        subject: Subject,
+        picture: Picture,
+        counts: Counts,
+        clock: Clock,
+        skipped: list[Skipped],
+    ) -> None:
+        self._plan = plan
+        self._subject = subject
+        self._picture = picture
+        self._clock = clock
+        self._skipped = skipped
+        self._found = counts[subject.detector, picture.sha256]
+        self._predict = partial(subject.pipeline.predict, picture.bgr)
 
-def _stages(
-    subject: Subject, picture: Picture, counts: Counts, clock: Clock, skipped: list[Skipped]
-) -> Iterator[Job]:
-    conditions = _conditions(subject, "stages", picture)
-    try:
-        staged = StagedPipeline(subject.pipeline, picture.jpeg, clock)
-    except NoFaceError as error:
-        height, width = picture.rgb.shape[:2]
-        what = f"stages, {width}x{height}, {picture.faces} faces, {subject.detector}"
-        skipped.append(Skipped(what, str(error)))
-        return
-    yield StagesJob(
-        conditions,
-        clock,
-        staged,
-        provider=subject.provider,
-        faces_found=counts[subject.detector, picture.sha256],
-    )
+    def single(self) -> Iterator[Job]:
+        """The next call starts when the last one ends."""
+        yield self._job(CallJob, self._predict, "single-stream")
 
+    def inference(self) -> Iterator[Job]:
+        """What ``predict`` would cost if it did nothing but call the detector and the models."""
+        if self._found:
+            call = _inference(self._subject, self._picture)
+            yield self._job(CallJob, call, "inference", stage=THREE_CALLS)
 
-def _threads(
-    plan: Plan, subject: Subject, picture: Picture, counts: Counts, clock: Clock
-) -> Iterator[Job]:
-    for workers in plan.workers:
-        yield ThreadsJob(
-            _conditions(subject, "multi-thread", picture, workers=workers),
-            clock,
-            partial(subject.pipeline.predict, picture.bgr),
-            provider=subject.provider,
-            faces_found=counts[subject.detector, picture.sha256],
+    def stages(self) -> Iterator[Job]:
+        """One call, part by part."""
+        try:
+            staged = StagedPipeline(self._subject.pipeline, self._picture.jpeg, self._clock)
+        except NoFaceError as error:
+            self._skip("stages", error)
+        else:
+            yield self._job(StagesJob, staged, "stages")
+
+    def threads(self) -> Iterator[Job]:
+        """Threads on one pipeline."""
+        for workers in self._plan.workers:
+            yield self._job(ThreadsJob, self._predict, "multi-thread", workers=workers)
+
+    def processes(self) -> Iterator[Job]:
+        """As many processes."""
+        for workers in self._plan.workers:
+            try:
+                processes = self._start(workers)
+            except UnavailableError as error:
+                self._skip(f"{workers} processes", error)
+            else:
+                yield self._job(ProcessesJob, processes, "multi-process", workers=workers)
+
+    def offline(self) -> Iterator[Job]:
+        """Batches."""
+        for batch in self._plan.batches:
+            call = partial(self._subject.pipeline.predict_batch, [self._picture.bgr] * batch)
+            yield self._job(CallJob, call, "offline", batch=batch)
+
+    def camera(self) -> Iterator[Job]:
+        """Frames at a fixed rate."""
+        for fps in self._plan.fps:
+            yield self._job(CameraJob, self._predict, "camera", fps=fps)
+
+    def _job(
+        self,
+        kind: Callable[..., Job],
+        what: object,
+        scenario: Scenario,
+        *,
+        stage: str = "end to end",
+        workers: int = 1,
+        batch: int = 1,
+        fps: float | None = None,
+    ) -> Job:
+        conditions = _conditions(
+            self._subject,
+            scenario,
+            self._picture,
+            stage=stage,
+            workers=workers,
+            batch=batch,
+            fps=fps,
+        )
+        return kind(
+            conditions,
+            self._clock,
+            what,
+            provider=self._subject.provider,
+            faces_found=self._found,
         )
 
+    def _start(self, workers: int) -> list[RivalProcess]:
+        options = {"arguments": json.dumps(dict(self._subject.arguments))}
+        started: list[RivalProcess] = []
+        try:
+            for _ in range(workers):
+                started.append(
+                    RivalProcess("own", threads=None, image=self._picture.bgr, options=options)
+                )
+        except BaseException:
+            for process in started:
+                process.close()
+            raise
+        return started
 
-def _offline(
-    plan: Plan, subject: Subject, picture: Picture, counts: Counts, clock: Clock
-) -> Iterator[Job]:
-    for batch in plan.batches:
-        yield CallJob(
-            _conditions(subject, "offline", picture, batch=batch),
-            clock,
-            partial(subject.pipeline.predict_batch, [picture.bgr] * batch),
-            provider=subject.provider,
-            faces_found=counts[subject.detector, picture.sha256],
-        )
+    def _skip(self, what: str, error: Exception) -> None:
+        height, width = self._picture.rgb.shape[:2]
+        where = f"{width}x{height}, {self._picture.faces} faces, {self._subject.detector}"
+        self._skipped.append(Skipped(f"{what}, {where}", str(error)))
 
 
-def _camera(
-    plan: Plan, subject: Subject, picture: Picture, counts: Counts, clock: Clock
-) -> Iterator[Job]:
-    for fps in plan.fps:
-        yield CameraJob(
-            _conditions(subject, "camera", picture, fps=fps),
-            clock,
-            partial(subject.pipeline.predict, picture.bgr),
-            provider=subject.provider,
-            faces_found=counts[subject.detector, picture.sha256],
-        )
+_MAKERS: Mapping[str, Callable[[_Pair], Iterator[Job]]] = {
+    "single-stream": _Pair.single,
+    "inference": _Pair.inference,
+    "stages": _Pair.stages,
+    "multi-thread": _Pair.threads,
+    "multi-process": _Pair.processes,
+    "offline": _Pair.offline,
+    "camera": _Pair.camera,
+}
+
+
+def _inference(subject: Subject, picture: Picture) -> Callable[[], object]:
+    detector, rgb = subject.found_by, picture.rgb
+    for_landmarks = every_crop(subject, subject.landmarks, picture)
+    for_emotion = every_crop(subject, subject.emotion, picture)
+    landmarks, emotion = subject.landmarks.session.run, subject.emotion.session.run
+
+    def three_calls() -> None:
+        detector.detect(rgb)
+        landmarks(for_landmarks)
+        emotion(for_emotion)
+
+    return three_calls
 
 
 def model_jobs(
@@ -198,12 +272,21 @@ def crops(
     subject: Subject, model: EmotionModel | LandmarksModel, picture: Picture, batch: int
 ) -> Faces:
     """A batch of the first face of a picture, framed for a model; uint8 ``[batch, S, S]``."""
-    found = subject.found_by.detect(picture.rgb)
+    found = every_crop(subject, model, picture)
+    if not len(found):
+        side = model.metadata.input_size
+        return np.zeros((batch, side, side), np.uint8)
+    return np.repeat(found[:1], batch, axis=0)
+
+
+def every_crop(subject: Subject, model: EmotionModel | LandmarksModel, picture: Picture) -> Faces:
+    """All faces of a picture, framed for a model; uint8 ``[N, S, S]``."""
     meta = model.metadata
-    if not found:
-        return np.zeros((batch, meta.input_size, meta.input_size), np.uint8)
-    face = crop_gray(picture.rgb, meta.crop.square(found[0].box), meta.input_size)
-    return np.repeat(face[None], batch, axis=0)
+    found = [
+        crop_gray(picture.rgb, meta.crop.square(one.box), meta.input_size)
+        for one in subject.found_by.detect(picture.rgb)
+    ]
+    return np.stack(found) if found else np.empty((0, meta.input_size, meta.input_size), np.uint8)
 
 
 def rival_jobs(
@@ -277,7 +360,7 @@ def _runtimes(
 ) -> _Tasks:
     model = subject.emotion
     labels = {"labels": json.dumps(model.metadata.labels)}
-    program = {"program": str(plan.torch_program)} if plan.torch_program else {}
+    checkpoint = {"checkpoint": str(plan.checkpoint)} if plan.checkpoint else {}
     for batch in plan.batches:
         conditions = Conditions(
             subject=entry.subject,
@@ -301,7 +384,7 @@ def _runtimes(
                 threads=subject.threads,
                 faces=crops(subject, model, pictures[0], batch),
                 content=model_file(subject, model),
-                options={**entry.options, **labels, **program},
+                options={**entry.options, **labels, **checkpoint},
                 python=plan.rival_pythons.get(name),
             ),
         )

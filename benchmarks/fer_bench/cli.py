@@ -29,6 +29,8 @@ _EXAMPLES = """
 
   fer-bench report out.json -o page.html
 
+  fer-bench detection fer2013.csv.gz            which faces are found, and false alarms
+
 Exit codes: 0 done, 1 something failed or got slower, 2 wrong usage.
 """
 
@@ -382,12 +384,193 @@ def show(
 
 
 @app.command()
+def tracking(
+    scenes: Annotated[
+        int, typer.Option(help="of each kind and frame rate, as a detector's boxes", min=1)
+    ] = 20,
+    pictures: Annotated[int, typer.Option(help="of each kind, as pictures; 0: none", min=0)] = 2,
+    detect_every: Annotated[
+        str, typer.Option(help="of the pictures: the detector on every Nth frame")
+    ] = "1,3,5",
+    detector: Annotated[str, typer.Option(help="auto, mediapipe, blazeface")] = "auto",
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="the figures, for programs")
+    ] = None,
+) -> None:
+    """Count how often people lose their number, on scenes whose truth is known.
+
+    People cross, turn back before each other, walk behind a pillar, come and go, and wander about
+    in a crowd: as boxes with a detector's noise for the tracker alone, and as portraits before the
+    whole pipeline. A switch is somebody with another number than before; mixed is a number that
+    went over to somebody else. No scene was used to tune the tracker.
+    """
+    import json
+
+    from fer_bench.scenes import bundled_portrait
+    from fer_bench.terminal import show_tracking
+    from fer_bench.tracking import measure
+    from fer_sdk.errors import FerError
+    from fer_sdk.pipeline import FerPipeline
+
+    every = _items(detect_every, _whole(1), "--detect-every", "1,3")
+    kind = _items(detector, _one_of(("auto", "mediapipe", "blazeface")), "--detector", "auto")[0]
+    _writable(json_file)
+    with Console(stderr=True).status("starting") as status:
+        try:
+            with FerPipeline(detector=cast(Any, kind)) as pipeline:
+                results = measure(
+                    scenes=scenes,
+                    pictures=pictures,
+                    every=every,
+                    pipeline=pipeline if pictures else None,
+                    portrait=bundled_portrait(),
+                    progress=status.update,
+                )
+                used = pipeline.info
+        except FerError as error:
+            _fail(str(error))
+    show_tracking(results, Console())
+    if json_file is not None:
+        report = {"pipeline": used.to_dict(), "results": [one.to_dict() for one in results]}
+        json_file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+_DETECTION_EXAMPLES = """
+[bold]Examples[/bold]
+
+  fer-bench detection                           false alarms, and faces of all sizes and tilts
+
+  fer-bench detection fer2013.csv.gz            also FER2013's faces, as they are and on a canvas
+
+  fer-bench detection --no-faces holidays --json detection.json
+"""
+
+
+@app.command(epilog=_DETECTION_EXAMPLES)
+def detection(
+    data: Annotated[
+        Path | None,
+        typer.Argument(help="fer2013.csv or fer2013.csv.gz", exists=True, dir_okay=False),
+    ] = None,
+    split: Annotated[str, typer.Option(help="which faces of it")] = "PublicTest",
+    limit: Annotated[int | None, typer.Option(help="only this many of them", min=1)] = None,
+    detector: Annotated[str, typer.Option(help="auto, mediapipe, blazeface")] = "auto",
+    tiles: Annotated[str, typer.Option(help="of the scenes; 1 is the whole picture")] = "1,2,4",
+    no_faces: Annotated[
+        Path | None,
+        typer.Option(
+            help="folder of pictures without faces, for those of scikit-image and scikit-learn",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="of what is drawn at random", min=0)] = 0,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="everything")
+    ] = None,
+) -> None:
+    """Measure which faces are found, and what is found where there is none.
+
+    Small pictures, false alarms, and how small, how tilted and how many faces may be. Needs
+    scikit-image and scikit-learn for their pictures.
+    """
+    import json
+
+    from fer_bench.detection import measure
+    from fer_bench.detection_tables import show
+    from fer_sdk.errors import FerError
+
+    (name,) = _items(
+        detector, _one_of(("auto", "mediapipe", "blazeface")), "--detector", "mediapipe"
+    )[:1]
+    counts = _items(tiles, _whole(1), "--tiles", "1,4")
+    _writable(json_file)
+    with Console(stderr=True).status("starting") as status:
+
+        def progress(what: str, share: float) -> None:
+            status.update(f"{100 * share:3.0f} %  {what}")
+
+        try:
+            result = measure(
+                data,
+                split=split,
+                limit=limit,
+                detector=cast(Any, name),
+                tiles=counts,
+                folder=no_faces,
+                seed=seed,
+                progress=progress,
+            )
+        except FerError as error:
+            _fail(str(error))
+    show(result, Console())
+    if json_file is not None:
+        try:
+            json_file.write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            _fail(f"{json_file}: cannot be written: {error.strerror}")
+
+
+@app.command()
 def rivals() -> None:
     """List the other runtimes and packages that can be measured beside the pipeline."""
     from fer_bench.rivals.catalogue import RIVALS
 
     for name, entry in RIVALS.items():
         print(f"{name:16} {entry.subject}: {entry.kind}, {entry.stage}")
+
+
+@app.command()
+def soak(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="for the curve and the numbers")
+    ],
+    predicts: Annotated[int, typer.Option(help="single pictures", min=0)] = 20_000,
+    frames: Annotated[int, typer.Option(help="of a video; an hour by default", min=0)] = 108_000,
+    detect_every: Annotated[
+        int, typer.Option(help="frames from detection to detection", min=1)
+    ] = 5,
+    detector: Annotated[str, typer.Option(help="auto, mediapipe, blazeface")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="of one model run", min=1)] = None,
+) -> None:
+    """Run one pipeline for long and see that memory, file descriptors and threads stay flat.
+
+    Exit code 1 when, after a quarter of the calls, memory grows by more than 20 MB, or a file
+    descriptor or a thread comes to stay.
+    """
+    from fer_bench.soak import soak as run_soak
+    from fer_bench.soak import write
+    from fer_sdk.errors import FerError
+    from fer_sdk.pipeline import FerPipeline
+
+    name = _one_of(("auto", "mediapipe", "blazeface"))
+    try:
+        chosen = cast(Any, name(detector))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    if predicts + frames == 0:
+        raise typer.BadParameter("--predicts or --frames must be above 0")
+    with Console(stderr=True).status("starting") as status:
+        try:
+            result = run_soak(
+                predicts,
+                frames,
+                detect_every=detect_every,
+                open_pipeline=lambda: FerPipeline(detector=chosen, threads=threads),
+                progress=lambda what, share: status.update(f"{100 * share:3.0f} %  {what}"),
+            )
+            written = write(result, output)
+        except FerError as error:
+            _fail(str(error))
+    for part in result.parts:
+        print(
+            f"{part.calls:,} {part.name}: {'flat' if part.flat else 'NOT FLAT'}, memory "
+            f"{part.growth_bytes / 2**20:+.1f} MB, descriptors {part.descriptors_growth:+d}, "
+            f"threads {part.threads_growth:+d} after {part.warm_up:,} for warm-up"
+        )
+    print(", ".join(str(path) for path in written))
+    if not result.flat:
+        raise typer.Exit(1)
 
 
 @app.command()

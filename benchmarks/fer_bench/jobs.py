@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Protocol
 
@@ -13,7 +14,7 @@ from fer_bench.measure import StopRule, WarmUp, collect, settle, timed, warm_up
 from fer_bench.percentiles import summarise
 from fer_bench.result import Camera, Conditions, Row
 from fer_bench.rivals.process import RivalProcess
-from fer_bench.scenarios import camera, multi_thread
+from fer_bench.scenarios import Crowd, camera, multi_thread
 from fer_bench.sessions import Array, BoundModel
 from fer_bench.stages import STAGES, StagedPipeline
 
@@ -137,6 +138,40 @@ class ThreadsJob(CallJob):
         crowd = multi_thread(self._call, self.conditions.workers, rule, self._clock)
         self._seconds += crowd.wall / 1e9
         return [one / 1e6 for one in crowd.samples]
+
+
+class ProcessesJob(Job):
+    """Several processes call without pause, each with a pipeline of its own."""
+
+    def __init__(
+        self,
+        conditions: Conditions,
+        clock: Clock,
+        processes: Sequence[RivalProcess],
+        *,
+        provider: str | None = None,
+        faces_found: int | None = None,
+    ) -> None:
+        """Arguments as of ``Job``; ``processes`` are closed with the job."""
+        super().__init__(conditions, clock, provider=provider, faces_found=faces_found)
+        self._processes = processes
+        self._belongings += processes
+
+    def call(self) -> object:
+        return self._measure(StopRule(0, 1))
+
+    def warm_up(self) -> None:
+        warm = [one.warm_up() for one in self._processes]
+        self._warm = next((one for one in warm if not one.stable), warm[0])
+
+    def _series(self, rule: StopRule) -> list[float]:
+        crowd = Crowd.of(self._measure(rule.share(len(self._processes))))
+        self._seconds += crowd.wall / 1e9
+        return [one / 1e6 for one in crowd.samples]
+
+    def _measure(self, rule: StopRule) -> list[list[int]]:
+        with ThreadPoolExecutor(len(self._processes)) as pool:
+            return list(pool.map(lambda one: one.measure(rule), self._processes))
 
 
 class CameraJob(CallJob):

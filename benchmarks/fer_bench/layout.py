@@ -9,6 +9,8 @@ from fer_bench.result import Conditions, Machine, Model, Operations, Result, Row
 
 UNKNOWN = "-"
 
+_CROWDS = frozenset({"multi-thread", "multi-process"})
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -54,7 +56,7 @@ def settings(conditions: Conditions) -> dict[str, str]:
         "device": one.device,
         "precision": one.precision,
         "threads": None if one.threads is None else _plural(one.threads, "thread"),
-        "workers": _plural(one.workers, "caller") if one.scenario == "multi-thread" else None,
+        "workers": _plural(one.workers, "caller") if one.scenario in _CROWDS else None,
         "batch": f"batch {one.batch}" if alone or one.batch > 1 else None,
         "fps": None if one.fps is None else f"{one.fps:g} frames/s",
         "detector": None if one.detector is None else f"detector {one.detector}",
@@ -142,6 +144,25 @@ def _labels(conditions: Conditions) -> dict[str, str]:
         "stage": conditions.stage,
         **settings(conditions),
     }
+
+
+def targets_table(result: Result) -> Table | None:
+    """What the pipeline is held to; None unless it was asked for."""
+    verdicts = {None: "not measured", True: "met", False: "missed"}
+    body = [
+        [
+            one.what,
+            number(one.value),
+            f"{one.direction} {number(one.limit)}",
+            one.unit,
+            verdicts[one.met],
+            one.basis,
+        ]
+        for one in result.targets
+    ]
+    head = ["target", "measured", "limit", "unit", "", "from"]
+    numeric = [False, True, True, False, False, False]
+    return Table("Targets", head, numeric, body) if body else None
 
 
 def cold_table(result: Result) -> Table | None:

@@ -48,6 +48,10 @@ class StopRule:
             None if self.time_limit is None else self.time_limit / rounds,
         )
 
+    def share(self, callers: int) -> StopRule:
+        """The rule for each of ``callers`` that go on at the same time and keep it together."""
+        return StopRule(self.min_seconds, -(-self.min_count // callers), self.time_limit)
+
 
 @dataclass(frozen=True, slots=True)
 class WarmUp:

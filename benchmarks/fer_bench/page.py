@@ -41,6 +41,7 @@ dt { color: var(--dim); } dd { margin: 0; overflow-wrap: anywhere; }
 def to_html(result: Result) -> str:
     """The page. Without matplotlib it has no pictures and says so."""
     tables = [
+        layout.targets_table(result),
         *layout.rows_tables(result),
         layout.cold_table(result),
         layout.peaks_table(result),

@@ -11,7 +11,16 @@ from fer_bench.measure import StopRule
 from fer_sdk.contract import Precision
 from fer_sdk.detectors import DetectorName
 
-SCENARIOS = ("single-stream", "stages", "multi-thread", "offline", "camera", "model")
+SCENARIOS = (
+    "single-stream",
+    "inference",
+    "stages",
+    "multi-thread",
+    "multi-process",
+    "offline",
+    "camera",
+    "model",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +35,7 @@ class Plan:
         batches: images of ``predict_batch``, faces of a model alone.
         sizes: (width, height) of the pictures.
         faces: in each picture.
-        workers: threads that share one pipeline.
+        workers: threads that share one pipeline, and processes that each have one.
         fps: frame rates of the camera.
         scenarios: out of ``SCENARIOS``.
         emotion_model: a file in place of the bundled one.
@@ -38,7 +47,7 @@ class Plan:
         roofline: whether to measure this machine's peaks.
         rivals: names out of the catalogue.
         rival_pythons: interpreters of rivals that need an environment of their own.
-        torch_program: a ``torch.export`` program of the emotion model.
+        checkpoint: of ``fer-train emotion``, for PyTorch as a rival.
         photo: what the pictures are made of; the bundled portrait by default.
         data: ``fer2013.csv`` for the accuracy.
         split: which of its faces.
@@ -62,7 +71,7 @@ class Plan:
     roofline: bool = True
     rivals: tuple[str, ...] = ()
     rival_pythons: Mapping[str, Path] = field(default_factory=dict)
-    torch_program: Path | None = None
+    checkpoint: Path | None = None
     photo: Path | None = None
     data: Path | None = None
     split: str = "PublicTest"

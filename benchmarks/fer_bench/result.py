@@ -12,7 +12,16 @@ FORMAT: Literal[1] = 1
 """Version of the layout of a result file."""
 
 Scenario = Literal[
-    "single-stream", "stages", "multi-thread", "offline", "camera", "model", "cuda-model", "package"
+    "single-stream",
+    "inference",
+    "stages",
+    "multi-thread",
+    "multi-process",
+    "offline",
+    "camera",
+    "model",
+    "cuda-model",
+    "package",
 ]
 
 
@@ -38,8 +47,10 @@ class Conditions:
     subject: Annotated[str, "whose code ran: fer-sdk, a runtime or another package"]
     scenario: Annotated[
         Scenario,
-        "single-stream: the next call starts when the last ends; stages: one pass, part by part; "
-        "multi-thread: several threads on one pipeline; offline: predict_batch; camera: frames at "
+        "single-stream: the next call starts when the last ends; inference: the detector and the "
+        "two models alone, on input that is ready; stages: one pass, part by part; multi-thread: "
+        "several threads on one pipeline; multi-process: as many processes, each with a pipeline "
+        "of its own; offline: predict_batch; camera: frames at "
         "a fixed rate; model: one model alone; cuda-model: the same on CUDA with its copies apart; "
         "package: another package's whole call",
     ]
@@ -220,6 +231,25 @@ class Provenance:
 
 
 @dataclass(frozen=True, slots=True)
+class Target:
+    """A figure that the pipeline is held to."""
+
+    what: Annotated[str, "in words"]
+    value: Annotated[float | None, "as measured; null when it was not"]
+    limit: float
+    direction: Annotated[Literal["at most", "at least"], "on which side of the limit it must be"]
+    unit: Annotated[Literal["times", "s", "MB"], "MB is 10^6 bytes"]
+    basis: Annotated[str, "the figures that it was made of, or why there are none"]
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the value is on the right side of the limit; None when it is not known."""
+        if self.value is None:
+            return None
+        return self.value <= self.limit if self.direction == "at most" else self.value >= self.limit
+
+
+@dataclass(frozen=True, slots=True)
 class Skipped:
     """What was not measured."""
 
@@ -240,6 +270,7 @@ class Result:
     rows: list[Row]
     skipped: list[Skipped]
     notes: Annotated[list[str], "what makes the whole run doubtful"]
+    targets: Annotated[list[Target], "only of fer-bench targets"] = field(default_factory=list)
 
 
 def with_limit(row: Row, floor_ms: float, bound_by: Literal["compute", "memory"]) -> Row:

@@ -34,7 +34,8 @@ from fer_bench.result import (
 )
 from fer_bench.rivals.adapter import UnavailableError
 from fer_bench.scenes import BUNDLED, Picture, all_of, bundled_portrait, portrait_of
-from fer_bench.subjects import NAME, Subject, open_subjects, spinning
+from fer_bench.subjects import NAME, Subject, open_subjects
+from fer_sdk import runtime
 from fer_sdk.errors import DataError, FerError
 
 _PEAK_RULE = StopRule(0.15, 5)
@@ -79,7 +80,7 @@ def run(plan: Plan, clock: Clock, command: Sequence[str], progress: Progress) ->
             seconds=time.monotonic() - began,
             command=list(command),
             machine=machine,
-            software=provenance.software(spinning(subjects[0].emotion)),
+            software=provenance.software(runtime.SPINNING),
             load=load,
         )
     finally:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -21,11 +21,22 @@ class Crowd:
 
     Attributes:
         samples: time of every call of every caller, nanoseconds.
-        wall: from the first call's start to the last one's end, nanoseconds.
+        wall: how long the crowd took for all of them, nanoseconds.
     """
 
     samples: list[int]
     wall: int
+
+    @classmethod
+    def of(cls, callers: Sequence[Sequence[int]]) -> Crowd:
+        """Add up callers by their rates, each over its own time.
+
+        They do not stop in the same moment: what the last one does alone would count as the
+        whole crowd's time, and for threads and processes in different measure.
+        """
+        rate = sum(len(taken) / sum(taken) for taken in callers if taken)
+        samples = [one for taken in callers for one in taken]
+        return cls(samples, round(len(samples) / rate))
 
 
 def multi_thread(call: Callable[[], object], workers: int, rule: StopRule, clock: Clock) -> Crowd:
@@ -33,18 +44,15 @@ def multi_thread(call: Callable[[], object], workers: int, rule: StopRule, clock
     together = threading.Barrier(workers)
     done = threading.Event()
     taken: list[list[int]] = [[] for _ in range(workers)]
-    starts: list[int] = [0] * workers
-    ends: list[int] = [0] * workers
 
     def work(own: int) -> None:
         sample = timed(call, clock)
         together.wait()
-        starts[own] = clock.now_ns()
+        start = clock.now_ns()
         try:
             while not done.is_set():
                 taken[own].append(sample())
-                ends[own] = clock.now_ns()
-                if rule.enough((ends[own] - starts[own]) / 1e9, sum(map(len, taken))):
+                if rule.enough((clock.now_ns() - start) / 1e9, sum(map(len, taken))):
                     break
         finally:
             # The others finish the call that they are in; a failure ends all of them too.
@@ -53,7 +61,7 @@ def multi_thread(call: Callable[[], object], workers: int, rule: StopRule, clock
     with ThreadPoolExecutor(workers) as pool:
         for caller in [pool.submit(work, own) for own in range(workers)]:
             caller.result()
-    return Crowd([one for own in taken for one in own], max(ends) - min(starts))
+    return Crowd.of(taken)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ timed is therefore the pipeline itself: no second copy of it could drift away.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 
 import numpy as np
@@ -18,6 +17,7 @@ from fer_sdk.detectors.base import Detection, Detector
 from fer_sdk.errors import FerError
 from fer_sdk.image import ImageLike
 from fer_sdk.model import EmotionModel, LandmarksModel
+from fer_sdk.pipeline import Parts
 
 STAGES = ("decode", "detect", "crop", "landmarks", "emotion", "post-processing", "end to end")
 """In the order of ``StagedPipeline.sample``. The last is the sum of the others.
@@ -45,18 +45,19 @@ class StagedPipeline:
         Raises:
             NoFaceError: the pipeline has no detector or finds no face in the image.
         """
-        parts = pipeline._parts
-        if parts is None or parts.detector is None:
-            raise NoFaceError("stages need an open pipeline with a detector")
+        parts = pipeline.parts
+        if parts.detector is None:
+            raise NoFaceError("stages need a pipeline with a detector")
         self._image = image
         self._now = clock.now_ns
         self._marks: list[int] = []
-        # A copy with the same sessions behind it: a second pipeline would hold all of them twice.
-        self._pipeline = copy.copy(pipeline)
-        self._pipeline._parts = parts._replace(
-            detector=_TimedDetector(parts.detector, self._mark),
-            landmarks=_TimedLandmarks(parts.landmarks, self._mark),
-            emotion=_TimedEmotion(parts.emotion, self._mark),
+        # The same sessions are behind it: a second pipeline would hold all of them twice.
+        self._pipeline = pipeline.with_parts(
+            Parts(
+                detector=_TimedDetector(parts.detector, self._mark),
+                landmarks=_TimedLandmarks(parts.landmarks, self._mark),
+                emotion=_TimedEmotion(parts.emotion, self._mark),
+            )
         )
         if not self._pipeline.predict(image):
             raise NoFaceError("the detector finds no face in the picture")

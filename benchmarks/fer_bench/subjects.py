@@ -12,9 +12,8 @@ from fer_bench.result import Skipped
 from fer_sdk import FerPipeline
 from fer_sdk.bundle import read_bundled
 from fer_sdk.detectors import Detector
-from fer_sdk.errors import DetectorError, FerError, ModelError, PipelineClosedError
+from fer_sdk.errors import DetectorError, FerError, ModelError
 from fer_sdk.model import EmotionModel, LandmarksModel
-from fer_sdk.pipeline import _Parts
 from fer_sdk.runtime import read_model
 
 NAME = "fer-sdk"
@@ -45,17 +44,17 @@ class Subject:
     @property
     def emotion(self) -> EmotionModel:
         """Its emotion model."""
-        return self._parts().emotion
+        return self.pipeline.parts.emotion
 
     @property
     def landmarks(self) -> LandmarksModel:
         """Its landmarks model."""
-        return self._parts().landmarks
+        return self.pipeline.parts.landmarks
 
     @property
     def found_by(self) -> Detector:
         """Its detector."""
-        detector = self._parts().detector
+        detector = self.pipeline.parts.detector
         if detector is None:
             raise DetectorError("the pipeline was opened without a detector")
         return detector
@@ -64,12 +63,6 @@ class Subject:
     def provider(self) -> str:
         """What really runs its models."""
         return self.pipeline.info.models[0].provider
-
-    def _parts(self) -> _Parts:
-        parts = self.pipeline._parts
-        if parts is None:
-            raise PipelineClosedError("the pipeline was closed before it was measured")
-        return parts
 
 
 def open_subjects(plan: Plan) -> tuple[list[Subject], list[Skipped]]:
@@ -140,13 +133,4 @@ def detector_file() -> tuple[str, bytes] | None:
     try:
         return _BLAZEFACE, read_bundled(_BLAZEFACE)
     except ModelError:
-        return None
-
-
-def spinning(model: EmotionModel) -> bool | None:
-    """Whether the model's threads spin while they wait, as its session was told."""
-    try:
-        options = model.session._session.get_session_options()
-        return bool(options.get_session_config_entry("session.intra_op.allow_spinning") != "0")
-    except (AttributeError, RuntimeError):
         return None

@@ -48,6 +48,7 @@ def to_markdown(result: Result) -> str:
     parts = [
         _markdown(table)
         for table in (
+            layout.targets_table(result),
             *layout.rows_tables(result),
             layout.cold_table(result),
             layout.peaks_table(result),

@@ -11,6 +11,7 @@ from fer_bench import layout
 from fer_bench.compare import Comparison
 from fer_bench.layout import Table
 from fer_bench.result import Result
+from fer_bench.tracking import TrackingResult
 
 _DOUBTS = 8
 _COLOURS = {"slower": "bold red", "faster": "bold green", "same": "dim", "unclear": "yellow"}
@@ -21,6 +22,7 @@ def show_result(result: Result, console: Console) -> None:
     for line in layout.provenance_lines(result):
         console.print(escape(line), style="dim", soft_wrap=True)
     tables = (
+        layout.targets_table(result),
         *layout.rows_tables(result),
         layout.cold_table(result),
         layout.peaks_table(result),
@@ -75,6 +77,45 @@ def show_comparison(comparison: Comparison, console: Console) -> None:
             console.print(f"[yellow]{label}[/]: {escape(layout.name(conditions))}", soft_wrap=True)
     for warning in comparison.warnings:
         console.print(f"[red]  ! {escape(warning)}[/]", soft_wrap=True)
+
+
+def show_tracking(results: list[TrackingResult], console: Console) -> None:
+    """Print how well faces kept their numbers, a line for each kind of scene and its setting."""
+    for title, some in (
+        ("Boxes with a detector's noise", [one for one in results if one.detect_every is None]),
+        (
+            "Pictures; the detector on every Nth frame",
+            [one for one in results if one.detect_every is not None],
+        ),
+    ):
+        if not some:
+            continue
+        table = RichTable(title=title, title_justify="left")
+        for head in (
+            "scene",
+            "fps",
+            "every",
+            "scenes",
+            "people",
+            "found",
+            "switches",
+            "mixed",
+            "off",
+        ):
+            table.add_column(head, justify="left" if head == "scene" else "right", no_wrap=True)
+        for one in some:
+            table.add_row(
+                one.scene,
+                f"{one.rate:.0f}",
+                "" if one.detect_every is None else str(one.detect_every),
+                str(one.scenes),
+                str(one.people),
+                f"{one.seen / one.visible:.1%}" if one.visible else "",
+                str(one.switches),
+                str(one.mixed),
+                "" if one.off is None else f"{one.off:.3f}",
+            )
+        console.print(table)
 
 
 def _rich(table: Table) -> RichTable:

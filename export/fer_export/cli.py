@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from fer_sdk.contract import Precision
     from fer_training.faces import FaceSet
 
+_TASKS = ("emotion", "landmarks")
+
 app = typer.Typer(
     name="fer-export",
     help="Turn trained checkpoints into the ONNX files that fer-sdk runs, with proof that they "
@@ -192,6 +194,78 @@ def parity(
     )
     typer.echo(json.dumps(measured.to_dict(), indent=2) if as_json else _parity_text(measured))
     verify(measured)
+
+
+@app.command(
+    epilog="Example:\n\n"
+    "export/emulated_cpus.sh emulators 1.32.0\n\n"
+    "fer-export cpus emulators --onnxruntime 1.32.0 --data fer2013.csv"
+)
+def cpus(
+    folder: Annotated[Path, typer.Argument(help="What export/emulated_cpus.sh made.")],
+    onnxruntime: Annotated[str, typer.Option(help="Its version there, e.g. 1.32.0.")],
+    data: _Data = None,
+    model: Annotated[
+        list[Path] | None,
+        typer.Option(help="An int8 file. May be repeated.", show_default="the bundled ones"),
+    ] = None,
+    cpu: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="One of native (this machine), cortex-a72, cortex-a76, max (the newest ARM), "
+            "Haswell and Nehalem. May be repeated.",
+            show_default="all",
+        ),
+    ] = None,
+    faces: Annotated[int, typer.Option(help="How many faces to compare.", min=1)] = 200,
+    report: Annotated[Path, typer.Option("--report", help="Folder of the report.")] = Path(
+        "export/reports"
+    ),
+    as_json: _Json = False,
+) -> None:
+    """Run int8 files with another onnxruntime and on emulated CPUs: ARM with and without dot
+    products, x86 without AVX.
+
+    Every integer sum must be exact there, and the outputs for real faces those of the SDK on this
+    machine. With the oldest onnxruntime that is supported, and native, it shows that the files
+    work with that one.
+    An emulated CPU takes about a second for a face.
+    """
+    import numpy as np
+
+    from fer_export.emulate import CPUS, Emulators, Job, emulate, to_dict, verify
+    from fer_export.faces import at_size, held_out, read_all
+    from fer_export.report import write_cpus
+    from fer_sdk.bundle import bundled
+    from fer_training.evaluate import open_model
+
+    known = {each.name: each for each in CPUS}
+    if set(cpu or ()) - known.keys():
+        raise typer.BadParameter(f"one of {', '.join(known)}", param_hint="--cpu")
+    if not data:
+        raise typer.BadParameter("give faces to compare on", param_hint="--data")
+    emulators = Emulators(folder, onnxruntime)
+    paths = model or [Path(str(bundled())) / f"{task}.int8.onnx" for task in _TASKS]
+    sizes = [open_model(path).metadata.input_size for path in paths]
+    _tell(f"reading {', '.join(str(path) for path in data)}")
+    split, judged = held_out(read_all(data, max(sizes)))
+    chosen = judged.take(np.random.default_rng(0).permutation(len(judged))[:faces])
+    jobs = [
+        Job(path, at_size(chosen.images, size)) for path, size in zip(paths, sizes, strict=True)
+    ]
+    wanted = [known[name] for name in dict.fromkeys(cpu or known)]
+    runs = emulate(emulators, jobs, wanted, told=_tell)
+    for path in write_cpus(runs, onnxruntime, split, report):
+        _tell(f"wrote {path}")
+    if as_json:
+        typer.echo(json.dumps(to_dict(runs, onnxruntime, split), indent=2))
+    else:
+        for run in runs:
+            typer.echo(
+                f"{run.file} on {run.cpu}: {run.wrong_sums} of {run.sums} integer sums wrong, "
+                f"outputs off by at most {run.outputs.largest:.2g}"
+            )
+    verify(runs)
 
 
 @app.command(

@@ -22,7 +22,7 @@ from fer_export.metadata import describe, with_measured
 from fer_export.parity import GATES, Floats, Gates, Parity, failures, measure, reference, verify
 from fer_export.quantise import Quantisation, balanced, calibrate, kernel_error, quantise
 from fer_export.search import Search, Trial, search
-from fer_sdk.contract import ModelMetadata, Precision, Task
+from fer_sdk.contract import ModelMetadata, Precision, Task, seal, unsealed
 from fer_sdk.errors import ModelError
 from fer_sdk.model import EmotionModel, LandmarksModel
 from fer_training.checkpoint import load
@@ -243,8 +243,8 @@ def _weights(network: nn.Module) -> dict[str, Any]:
 
 
 def _write(path: Path, model: onnx.ModelProto, metadata: ModelMetadata) -> bytes:
-    set_properties(model, metadata.to_props())
-    content: bytes = model.SerializeToString(deterministic=True)
+    set_properties(model, metadata.to_props() | unsealed())
+    content = seal(model.SerializeToString(deterministic=True))
     path.write_bytes(content)
     return content
 
@@ -261,5 +261,6 @@ def _in_words(trial: Trial) -> str:
     agreement = "" if trial.agreement is None else f", top label agrees on {trial.agreement:.2%}"
     return (
         f"  {settings.method}, {settings.activations}, {settings.weight_bits}-bit weights, float: "
-        f"{', '.join(settings.float_layers) or 'none'}: off by {trial.difference:.5f}{agreement}"
+        f"{', '.join(settings.float_layers) or 'none'}: off by {trial.difference:.5f}{agreement} "
+        f"({trial.seconds:.0f} s)"
     )

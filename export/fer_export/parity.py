@@ -118,13 +118,24 @@ class Parity:
     @property
     def accuracy_loss(self) -> float | None:
         """How much lower the file's accuracy is; None where it is not known."""
-        if "accuracy" not in self.network:
+        return self._loss("accuracy")
+
+    @property
+    def macro_f1_loss(self) -> float | None:
+        """How much lower the file's macro-F1 is; None where it is not known."""
+        return self._loss("macro_f1")
+
+    def _loss(self, figure: str) -> float | None:
+        if figure not in self.network:
             return None
-        return self.network["accuracy"] - self.file["accuracy"]
+        return self.network[figure] - self.file[figure]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a report."""
-        return asdict(self) | {"accuracy_loss": self.accuracy_loss}
+        return asdict(self) | {
+            "accuracy_loss": self.accuracy_loss,
+            "macro_f1_loss": self.macro_f1_loss,
+        }
 
 
 class GateError(ParityError):
@@ -167,10 +178,8 @@ def measure(
     run, model = _open(path, checkpoint, device, threads)
     images = at_size(faces.images, architecture.input_size)
 
-    def compare(name: str, inputs: Faces) -> Comparison:
-        return _compare(
-            name, reference(network, checkpoint, inputs), _sane(path, name, run(inputs))
-        )
+    def compared(name: str, inputs: Faces) -> Comparison:
+        return compare(name, reference(network, checkpoint, inputs), _sane(path, name, run(inputs)))
 
     if expected is None:
         expected = reference(network, checkpoint, images)
@@ -181,10 +190,10 @@ def measure(
         task=architecture.task,
         precision=model.metadata.precision,
         input_size=architecture.input_size,
-        real=_compare(split, expected, given),
+        real=compare(split, expected, given),
         adversarial=(
-            *(compare(name, inputs) for name, inputs in adversarial(architecture.input_size)),
-            *(compare(f"batch of {size}", batch) for size, batch in batches.items()),
+            *(compared(name, inputs) for name, inputs in adversarial(architecture.input_size)),
+            *(compared(f"batch of {size}", batch) for size, batch in batches.items()),
         ),
         batch_difference=max(
             float(np.abs(run(batch) - alone[: len(batch)]).max()) for batch in batches.values()
@@ -306,7 +315,8 @@ def _sane(path: Path, name: str, output: Floats) -> Floats:
     return output
 
 
-def _compare(name: str, expected: Floats, given: Floats) -> Comparison:
+def compare(name: str, expected: Floats, given: Floats) -> Comparison:
+    """Two outputs for the same inputs, scores ``[N, L]`` or landmarks ``[N, 4, 2]``."""
     difference = np.abs(given.astype(np.float64) - expected)
     agreement = drift = largest_drift = None
     if expected.ndim == 2:

@@ -7,8 +7,8 @@ temperature and softmax stay in float32; together they are far below a thousandt
 Saturation: on x86 CPUs without VNNI, onnxruntime multiplies 8-bit activations with 8-bit weights by
 ``vpmaddubsw``, which adds pairs of products into 16 bits and saturates: 255 * 127 * 2 does not fit.
 With 7-bit weights 255 * 64 * 2 = 32640 does, whatever the input. CPUs with VNNI or AVX-VNNI and
-ARM's ``sdot``, ``udot`` and ``smmla`` add into 32 bits and cannot saturate, with either.
-``kernel_error`` measures it on the CPU at hand.
+ARM's ``sdot``, ``udot`` and ``ummla`` add into 32 bits and cannot saturate, with either.
+``kernel_error`` measures it on the CPU at hand, ``fer_export.emulate`` on others.
 """
 
 from __future__ import annotations

@@ -1,19 +1,22 @@
-"""What an export measured, as JSON for programs and a page of Markdown for people."""
+"""What was measured, as JSON for programs and a page of Markdown for people."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Any
 
+from fer_export import emulate
 from fer_export.cpu import this_cpu
+from fer_export.emulate import CpuRun
 from fer_export.export import Candidate, Export
 from fer_export.graph import IR_VERSION, OPSET
 from fer_export.metadata import git_commit, tools
 from fer_export.parity import Comparison
 from fer_export.search import Search
+from fer_sdk import runtime
 
 _UNKNOWN = "not known"
 
@@ -61,6 +64,79 @@ def write(export: Export, folder: Path) -> list[Path]:
         "md": to_markdown(export),
     }
     return [_replace(folder / names[kind], text) for kind, text in texts.items()]
+
+
+def write_cpus(runs: Sequence[CpuRun], version: str, split: str, folder: Path) -> list[Path]:
+    """Write what emulated CPUs gave: ``cpus-onnxruntime-VERSION.json`` and ``.md``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"cpus-onnxruntime-{version}"
+    figures = emulate.to_dict(runs, version, split)
+    return [
+        _replace(folder / f"{name}.json", json.dumps(figures, indent=2) + "\n"),
+        _replace(folder / f"{name}.md", _cpus_to_markdown(runs, version, split)),
+    ]
+
+
+def _cpus_to_markdown(runs: Sequence[CpuRun], version: str, split: str) -> str:
+    failed = [sentence for run in runs for sentence in run.failed]
+    rows = []
+    for run in runs:
+        moved = run.outputs
+        rows.append(
+            (
+                run.file,
+                f"{run.cpu} ({run.stands_for})",
+                _UNKNOWN if run.instructions is None else ", ".join(run.instructions),
+                f"{run.sums - run.wrong_sums:,} of {run.sums:,}",
+                str(moved.faces),
+                _UNKNOWN if moved.agreement is None else f"{moved.agreement:.2%}",
+                f"{moved.largest:.2g}",
+            )
+        )
+    bounds = {run.file: (run.bounds, run.sha256) for run in runs}
+    parts = [
+        f"# int8 on other CPUs, with onnxruntime {version}",
+        "\n".join(f"- **{sentence}**" for sentence in failed)
+        or "Every integer sum is right on every CPU, and the outputs keep the gates of int8.",
+        _table(
+            (
+                "file",
+                "CPU",
+                "its integer multiplications",
+                "exact integer sums",
+                "faces",
+                "same top label",
+                "largest difference of an output",
+            ),
+            rows,
+        ),
+        f"CPUs emulated by {emulate.emulator_version()}; faces of {split}; compared with the SDK "
+        f"on {this_cpu()}, onnxruntime {runtime.version()}. Integer sums: every quantised layer of "
+        "the file, with its own weights, on white, on what its weights add up to the furthest, and "
+        "on noise, compared with sums in 64 bits. Integer multiplications: the instructions seen "
+        "in the code that the CPU ran.",
+        "## Every x86 CPU",
+        _table(
+            (
+                "file",
+                "sha256",
+                "quantised layers",
+                "largest weight",
+                "largest sum of two products (16 bits hold 32767)",
+                "largest sum (32 bits hold 2147483647)",
+            ),
+            [
+                (file, f"`{sha256}`", *(str(value) for value in astuple(bound)))
+                for file, (bound, sha256) in bounds.items()
+            ],
+        ),
+        "CPUs without VNNI add two products into 16 bits with saturation (`vpmaddubsw`). Within "
+        "the bounds above no pair can saturate, whatever the input, so they give the very integers "
+        "that VNNI and AVX-VNNI give, which add into 32 bits (`vpdpbusd`). Those were not run: "
+        "qemu emulates neither AVX-512 nor AVX-VNNI. What lies between the integer layers is "
+        "float32 arithmetic, which CPUs may round in another order.",
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 def to_markdown(export: Export) -> str:
@@ -131,7 +207,9 @@ def _emotion_table(export: Export) -> str:
     header = (
         "precision",
         "accuracy",
+        "change",
         "macro-F1",
+        "change",
         "ECE",
         "same top label",
         "largest difference of a score",
@@ -140,7 +218,7 @@ def _emotion_table(export: Export) -> str:
     figures = ("accuracy", "macro_f1", "ece")
     network = export.candidates[0].parity.network
     accuracy, macro_f1, ece = (_percent(network.get(name)) for name in figures)
-    rows = [("PyTorch", accuracy, macro_f1, ece, "", "", "")]
+    rows = [("PyTorch", accuracy, "", macro_f1, "", ece, "", "", "")]
     for candidate in export.candidates:
         parity = candidate.parity
         accuracy, macro_f1, ece = (_percent(parity.file.get(name)) for name in figures)
@@ -148,7 +226,9 @@ def _emotion_table(export: Export) -> str:
             (
                 candidate.metadata.precision,
                 accuracy,
+                _points(parity.accuracy_loss),
                 macro_f1,
+                _points(parity.macro_f1_loss),
                 ece,
                 _percent(parity.real.agreement),
                 f"{parity.real.largest:.2g}",
@@ -252,9 +332,10 @@ def _integer_section(export: Export) -> list[str]:
         f"seed {settings['seed']}), {corrected} bias correction. In float32: preprocessing, "
         f"pooling and attention products, softmax, and the layers {layers}.",
         f"{exact} Measured on this CPU ({this_cpu()}): the kernels that onnxruntime chooses differ "
-        f"from its kernels that cannot saturate by {candidate.kernel_error:.2g} at most. ARM "
-        "multiplies 8 bits into 32 (`smmla`, `sdot`, or widening multiplies before ARMv8.2) and "
-        "cannot saturate; it gets this same file.",
+        f"from its kernels that cannot saturate by {candidate.kernel_error:.2g} at most. ARM gets "
+        "this same file: its dot and matrix products (`udot`, `ummla`) add into 32 bits, and "
+        "before ARMv8.2 the sum of two products (`smull`, `smlal`) is at most 128 x 64 x 2 = "
+        "16384. `fer-export cpus` runs it there, emulated: see cpus-onnxruntime-*.md where it did.",
     ]
 
 
@@ -274,6 +355,8 @@ def _search_section(search: Search) -> list[str]:
                 f"{trial.difference:.5f}",
                 moved,
                 f"{trial.kernel_error:.2g}",
+                f"{trial.bytes / 1e6:.1f}",
+                f"{trial.seconds:.0f}",
             )
         )
     emotion = search.trials[0].agreement is not None
@@ -294,6 +377,8 @@ def _search_section(search: Search) -> list[str]:
                 "mean difference",
                 "same top label" if emotion else "mean drift (crop)",
                 "kernel error",
+                "MB",
+                "seconds to measure",
             ),
             rows,
         ),
@@ -307,6 +392,10 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _percent(value: float | None) -> str:
     return _UNKNOWN if value is None else f"{100 * value:.2f} %"
+
+
+def _points(loss: float | None) -> str:
+    return _UNKNOWN if loss is None else f"{-100 * loss:+.2f} points"
 
 
 def _fraction(value: float | None) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from time import perf_counter
 from typing import Any, Literal
 
 import numpy as np
@@ -41,14 +42,13 @@ METHODS: tuple[tuple[Calibration, float], ...] = (
 """The calibration methods that are tried, with the percentile where it is one."""
 
 _ACTIVATIONS: tuple[Literal["uint8", "int8"], ...] = ("uint8", "int8")
-_BITS: tuple[Literal[7, 8], ...] = (7, 8)
 
 # Layers with a larger share of the multiplications are what int8 is for.
 _CHEAP = 0.05
 # A layer in float32 costs time: it has to take away this share of the error.
 _WORTH = 0.05
 _JUDGES = 1024
-_KERNEL_FACES = 128
+_KERNEL_FACES = 32
 _BATCH = 64
 
 
@@ -64,6 +64,8 @@ class Trial:
         kernel_error: see ``quantise.kernel_error``; on the CPU that ran the search.
         float_share: share of the multiplications that stay in float32.
         bytes: size of the file.
+        seconds: how long it took to quantise and to measure, and, where it was the first with its
+            calibration method, to calibrate.
     """
 
     settings: Quantisation
@@ -73,6 +75,7 @@ class Trial:
     kernel_error: float
     float_share: float
     bytes: int
+    seconds: float
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a report."""
@@ -115,10 +118,10 @@ def search(
 ) -> Search:
     """Measure the ways to quantise a graph and choose one.
 
-    First calibration method, activation type and weight bits, with ``start.float_layers`` in
-    float32; then bias correction; then, with the best of those, which parts are worth to be left
-    in float32. Only 7-bit weights can be chosen: they alone are exact on every CPU, whatever the
-    input. Eight bits are measured to say what that costs.
+    First calibration method and activation type, with ``start.float_layers`` in float32; then bias
+    correction; then, with the best of those, which parts are worth to be left in float32. Only
+    7-bit weights can be chosen: they alone are exact on every CPU, whatever the input. Eight bits
+    are measured once, to say what that costs.
 
     Args:
         model: the float32 graph.
@@ -147,17 +150,14 @@ def search(
                 calibration=calibration,
                 percentile=percentile,
                 activations=activations,
-                weight_bits=bits,
+                weight_bits=7,
             )
         )
         for calibration, percentile in methods
         for activations in _ACTIVATIONS
-        for bits in _BITS
     ]
-    best = min(
-        (trial for trial in first if trial.settings.weight_bits == 7),
-        key=lambda trial: trial.difference,
-    )
+    best = min(first, key=lambda trial: trial.difference)
+    bench.run(replace(best.settings, weight_bits=8))
     uncorrected = bench.run(replace(best.settings, bias_correction=False))
     best = min(best, uncorrected, key=lambda trial: trial.difference)
     chosen = _choose_layers(bench, best)
@@ -245,6 +245,7 @@ class _Bench:
         return inside / sum(self._costs.values())
 
     def _measure(self, settings: Quantisation) -> Trial:
+        started = perf_counter()
         key = (settings.calibration, settings.percentile)
         if key not in self._ranges:
             self._ranges[key] = calibrate(self._model, self._calibrators, settings)
@@ -264,6 +265,7 @@ class _Bench:
             kernel_error=kernel_error(quantised, self._judges[:_KERNEL_FACES], source="int8 graph"),
             float_share=self.share(*settings.float_layers),
             bytes=quantised.ByteSize(),
+            seconds=perf_counter() - started,
         )
 
     def _outputs(self, model: onnx.ModelProto, source: str) -> npt.NDArray[np.float32]:

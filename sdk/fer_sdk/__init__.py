@@ -30,10 +30,13 @@ if TYPE_CHECKING:
         ParityError,
         PipelineClosedError,
         SettingError,
+        VideoError,
     )
     from fer_sdk.face import LANDMARKS, Box, Face, Point
     from fer_sdk.image import load_image
+    from fer_sdk.interop import to_dataframe, to_supervision
     from fer_sdk.pipeline import FerPipeline, ModelInfo, PipelineInfo
+    from fer_sdk.stream import Frame
 
 __all__ = [
     "LANDMARKS",
@@ -46,6 +49,7 @@ __all__ = [
     "Face",
     "FerError",
     "FerPipeline",
+    "Frame",
     "ImageError",
     "ModelError",
     "ModelInfo",
@@ -54,9 +58,12 @@ __all__ = [
     "PipelineInfo",
     "Point",
     "SettingError",
+    "VideoError",
     "__version__",
     "annotate",
     "load_image",
+    "to_dataframe",
+    "to_supervision",
 ]
 
 _HOME = {
@@ -65,12 +72,15 @@ _HOME = {
     "PipelineInfo": "pipeline",
     "Box": "face",
     "Face": "face",
+    "Frame": "stream",
     "LANDMARKS": "face",
     "Point": "face",
     "Detection": "detectors.base",
     "Detector": "detectors.base",
     "annotate": "draw",
     "load_image": "image",
+    "to_dataframe": "interop",
+    "to_supervision": "interop",
 } | {name: "errors" for name in __all__ if name.endswith("Error")}
 
 

@@ -7,7 +7,8 @@ from importlib import metadata
 from fer_sdk.detectors.mediapipe import installed_version, refusal
 
 _MODULES = {
-    "onnxruntime": "keep the one for your device: onnxruntime, or onnxruntime-gpu for CUDA",
+    "onnxruntime": "keep the one for your device: onnxruntime, onnxruntime-gpu for CUDA and "
+    "TensorRT, onnxruntime-openvino, or onnxruntime-directml",
     "cv2": "keep one, opencv-python-headless where nothing else needs another",
 }
 

@@ -6,6 +6,7 @@ The export writes it, everything else reads it. Nothing that a model needs in or
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -29,6 +30,12 @@ OUTPUT: Mapping[Task, str] = {"emotion": "scores", "landmarks": "landmarks"}
 as fractions of the crop."""
 
 _PREFIX = "fer_sdk."
+
+SEAL = f"{_PREFIX}sha256"
+"""In ``metadata_props`` of a sealed file: its sha256, taken with zeros in the place of this very
+value. Files without it are read as well; it finds damage, and proves nothing of who made it."""
+
+_UNSEALED = "0" * 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +113,49 @@ class ModelMetadata:
             except json.JSONDecodeError as error:
                 raise ModelError(f"{source}: {_PREFIX}{part.name} is not JSON") from error
         return _checked(values, source)
+
+
+def seal(content: bytes) -> bytes:
+    """A file that was written with ``unsealed()`` among its properties, with its hash in there.
+
+    Raises:
+        ModelError: it was not, or that text is in it more than once.
+    """
+    zeros = _UNSEALED.encode()
+    if content.count(zeros) != 1:
+        raise ModelError(f"a model to be sealed must hold one {SEAL} of 64 zeros")
+    return content.replace(zeros, hashlib.sha256(content).hexdigest().encode())
+
+
+def unsealed() -> dict[str, str]:
+    """The property that ``seal`` fills in."""
+    return {SEAL: _UNSEALED}
+
+
+def check_seal(content: bytes, props: Mapping[str, str], source: str) -> None:
+    """See that a sealed file is, byte for byte, what was exported.
+
+    Args:
+        content: of the file.
+        props: its metadata.
+        source: what to call it in an error.
+
+    Raises:
+        ModelError: it is not.
+    """
+    value = props.get(SEAL)
+    if value is None:
+        return
+    # The properties are written last, behind millions of weights.
+    at = content.rfind(value.encode())
+    whole = hashlib.sha256(memoryview(content)[:at])
+    whole.update(_UNSEALED.encode())
+    whole.update(memoryview(content)[at + len(value) :])
+    if at < 0 or whole.hexdigest() != value:
+        raise ModelError(
+            f"{source}: its bytes are not those that were exported (they do not fit its {SEAL}): "
+            "copy the file again, or export it again"
+        )
 
 
 def _checked(values: dict[str, Any], source: str) -> ModelMetadata:

@@ -14,7 +14,7 @@ from fer_sdk.image import Color, ImageLike, load_image
 
 # In the order of FER2013's labels: angry, disgust, fear, happy, sad, surprise, neutral. A model
 # with more labels starts again.
-_PALETTE = (
+PALETTE = (
     (239, 71, 60),
     (122, 176, 60),
     (168, 106, 232),
@@ -103,7 +103,7 @@ class _Label(NamedTuple):
 
 
 def _color(face: Face) -> tuple[int, int, int]:
-    return _PALETTE[list(face.scores).index(face.emotion) % len(_PALETTE)]
+    return PALETTE[list(face.scores).index(face.emotion) % len(PALETTE)]
 
 
 def _side(face: Face) -> float:

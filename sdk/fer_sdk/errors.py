@@ -15,6 +15,10 @@ class ImageError(FerError, ValueError):
     """An image cannot be read or is not something that holds a picture."""
 
 
+class VideoError(FerError, ValueError):
+    """A video cannot be read, or what was made of it cannot be written."""
+
+
 class ModelError(FerError, ValueError):
     """A model file is missing, damaged, or does not keep the model contract."""
 

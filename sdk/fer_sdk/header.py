@@ -51,7 +51,7 @@ def read_header(data: bytes, source: str) -> Header:
                 header = read(data)
             except _DamagedError as error:
                 raise ImageError(f"{source}: damaged {kind} file: {error}") from error
-            except (struct.error, IndexError) as error:
+            except (struct.error, IndexError, OverflowError) as error:
                 raise ImageError(f"{source}: the {kind} file ends in its header") from error
             if header.width < 1 or header.height < 1:
                 raise ImageError(
@@ -92,7 +92,18 @@ def _jpeg(data: bytes) -> Header:
 
 
 def _png(data: bytes) -> Header:
-    return Header("PNG", *struct.unpack_from(">II", data, 16))
+    # The decoder sets aside as much memory as a part of the file says that it needs.
+    position = 8
+    while position < len(data):
+        length, name = struct.unpack_from(">I4s", data, position)
+        if (name == b"IHDR") != (position == 8):
+            raise _DamagedError("it does not begin with its one header")
+        position += 12 + length
+        if position > len(data):
+            raise _DamagedError("it is cut off before its end")
+        if name == b"IEND":
+            return Header("PNG", *struct.unpack_from(">II", data, 16))
+    raise _DamagedError("it is cut off before its end")
 
 
 def _gif(data: bytes) -> Header:
@@ -135,9 +146,13 @@ def _tiff(data: bytes) -> Header:
         first, step, value_at = directory + 2, 12, 8
     forms = {3: "H", 4: "I", 16: "Q"}
     size: dict[int, int] = {}
-    for entry in range(min(entries, 4096)):
+    if entries > _MOST_TIFF_ENTRIES:
+        raise _DamagedError(f"it claims {entries} entries")
+    for entry in range(entries):
         at = first + step * entry
         tag, form = struct.unpack_from(f"{order}HH", data, at)
+        if tag in size:
+            raise _DamagedError("it says twice how large it is")
         if tag in (256, 257) and form in forms:
             (size[tag],) = struct.unpack_from(f"{order}{forms[form]}", data, at + value_at)
     if len(size) < 2:
@@ -146,9 +161,13 @@ def _tiff(data: bytes) -> Header:
 
 
 def _jpeg2000(data: bytes) -> Header:
-    start = data.find(b"\xff\x4f\xff\x51")
-    if start < 0:
-        raise _DamagedError("it holds no picture")
+    start = 0
+    if not data.startswith(_CODESTREAM):
+        # Other parts of the file may hold anything, also what looks like a picture's start.
+        boxes = _boxes(data, 0, len(data))
+        start = next((content for name, content, _ in boxes if name == b"jp2c"), -1)
+        if start < 0 or not data.startswith(_CODESTREAM, start):
+            raise _DamagedError("it holds no picture")
     right, bottom, left, top = struct.unpack_from(">IIII", data, start + 8)
     return Header("JPEG 2000", right - left, bottom - top)
 
@@ -202,7 +221,9 @@ def _pnm(data: bytes) -> Header:
 
 
 _JPEG_MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd7\xff])")
+_CODESTREAM = b"\xff\x4f\xff\x51"
 _JPEG_SCAN, _JPEG_END = 0xDA, 0xD9
+_MOST_TIFF_ENTRIES = 4096
 _PNM_SIZE = re.compile(rb"P[1-6]\s(?:\s|#[^\n]*\n)*(\d{1,9})\s(?:\s|#[^\n]*\n)*(\d{1,9})\s")
 _HEIF = re.compile(rb".{4}ftyp(heic|heix|heim|heis|hevc|hevx|mif1|msf1)", re.DOTALL)
 # AVIF turns anticlockwise first and mirrors after it, at the vertical (1) or horizontal axis (0).

@@ -26,6 +26,12 @@ MAX_PIXELS = 200_000_000
 MAX_BYTES = 256 * 2**20
 """The largest file that is read unless told otherwise."""
 
+PICTURES = (
+    *(".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"),
+    *(".jp2", ".pnm", ".pbm", ".pgm", ".ppm"),
+)
+"""What the files of a folder that are taken for pictures end in."""
+
 _EXIF_ORIENTATION = 0x0112
 
 
@@ -83,7 +89,10 @@ def load_image(
     if isinstance(image, np.ndarray):
         return _from_array(image, color)
     if isinstance(image, bytes | bytearray | memoryview):
-        data = bytes(image)
+        try:
+            data = bytes(image)
+        except ValueError as error:
+            raise ImageError(f"{type(image).__name__} cannot be read: {error}") from error
         return _decode(data, f"picture of {len(data)} bytes", max_pixels)
     if isinstance(image, str | os.PathLike):
         source = _name(image)
@@ -152,7 +161,7 @@ def _name(path: str | os.PathLike[str]) -> str:
 def _read(path: str | os.PathLike[str], source: str, max_bytes: int) -> bytes:
     if source.startswith(("http://", "https://")):
         raise ImageError(f"{source}: fer-sdk never uses the network; download the picture first")
-    file = Path(path)
+    file = Path(os.fsdecode(path))
     try:
         # Looked at before it is opened, because opening a named pipe waits for a writer.
         found = file.stat()
@@ -185,6 +194,8 @@ def _decode(data: bytes, source: str, max_pixels: int) -> npt.NDArray[np.uint8]:
         raise ImageError(
             f"{source}: damaged {header.kind} file, or a kind of it that OpenCV does not decode"
         )
+    # Whatever the header says, the limit holds.
+    _check_size(bgr.shape[1], bgr.shape[0], source, max_pixels)
     rgb = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr), np.uint8)
     return _upright(rgb, header.orientation)
 

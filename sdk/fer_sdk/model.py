@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import ClassVar, Self
@@ -11,7 +12,7 @@ from typing import ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from fer_sdk.contract import INPUT, OUTPUT, ModelMetadata, Task
+from fer_sdk.contract import INPUT, OUTPUT, ModelMetadata, Task, check_seal
 from fer_sdk.errors import ModelError
 from fer_sdk.face import LANDMARKS
 from fer_sdk.runtime import Device, Session, read_model
@@ -33,7 +34,13 @@ class _Model(ABC):
     task: ClassVar[Task]
 
     def __init__(
-        self, content: bytes, *, source: str, device: Device = "auto", threads: int | None = None
+        self,
+        content: bytes,
+        *,
+        source: str,
+        device: Device = "auto",
+        threads: int | None = None,
+        provider_options: Mapping[str, str] | None = None,
     ) -> None:
         """Open a model and see that it keeps the contract.
 
@@ -42,17 +49,25 @@ class _Model(ABC):
             source: what to call it in an error.
             device: where to run it.
             threads: onnxruntime's threads; None takes every core there is.
+            provider_options: onnxruntime's options for the provider of the named device.
 
         Raises:
-            ModelError: not a model of ours, one of another task, or one whose input or output is
-                not what the contract says.
+            ModelError: not a model of ours, a damaged one, one of another task, or one whose input
+                or output is not what the contract says.
             DeviceUnavailableError: the named device is not where it would run.
-            SettingError: no such device, or fewer than one thread.
+            SettingError: no such device, fewer than one thread, or options for no named device.
         """
         self.source = source
         self.sha256 = hashlib.sha256(content).hexdigest()
-        self.session = Session(content, source=source, device=device, threads=threads)
+        self.session = Session(
+            content,
+            source=source,
+            device=device,
+            threads=threads,
+            provider_options=provider_options,
+        )
         self.metadata = ModelMetadata.from_props(self.session.metadata, source)
+        check_seal(content, self.session.metadata, source)
         if self.metadata.task != self.task:
             raise ModelError(
                 f"{source}: a model for {self.metadata.task}, where one for {self.task} is needed"
@@ -62,10 +77,21 @@ class _Model(ABC):
 
     @classmethod
     def from_file(
-        cls, path: str | PathLike[str], *, device: Device = "auto", threads: int | None = None
+        cls,
+        path: str | PathLike[str],
+        *,
+        device: Device = "auto",
+        threads: int | None = None,
+        provider_options: Mapping[str, str] | None = None,
     ) -> Self:
         """Open a model file; arguments and errors as of the class."""
-        return cls(read_model(Path(path)), source=str(path), device=device, threads=threads)
+        return cls(
+            read_model(Path(path)),
+            source=str(path),
+            device=device,
+            threads=threads,
+            provider_options=provider_options,
+        )
 
     def _check_input(self) -> None:
         side = self.metadata.input_size

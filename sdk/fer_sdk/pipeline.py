@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import math
 import os
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Literal, NamedTuple, Self, TypeVar, get_args, overload
+from typing import Literal, NamedTuple, NoReturn, Self, TypeVar, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +22,7 @@ from fer_sdk.contract import Precision, Task
 from fer_sdk.crop import Square, centred_square, crop_gray
 from fer_sdk.detectors import DetectorName, open_detector
 from fer_sdk.detectors.base import Detection, Detector, clamped
+from fer_sdk.detectors.tiled import TiledDetector
 from fer_sdk.errors import (
     DetectorError,
     ImageError,
@@ -28,11 +31,29 @@ from fer_sdk.errors import (
     SettingError,
 )
 from fer_sdk.face import Box, Face, Point
-from fer_sdk.image import MAX_PIXELS, Color, ImageLike, load_image
+from fer_sdk.image import MAX_BYTES, MAX_PIXELS, Color, ImageLike, load_image
 from fer_sdk.model import EmotionModel, LandmarksModel
 from fer_sdk.runtime import Device
+from fer_sdk.second_look import SecondLook
+from fer_sdk.stream import Frame, check_settings, follow
+from fer_sdk.video import VideoLike, open_frames
 
 ModelPath = str | os.PathLike[str]
+
+_LAST_CALLS = 10.0
+"""Seconds that the end of the interpreter waits for calls that are under way."""
+
+# What "auto" takes, the first that comes with the package. int8 is the format with zero points and
+# a scale a channel that the CPU and OpenVINO compute in; the others would not, or not all of it.
+_AUTO_PRECISION: dict[str, tuple[Precision, ...]] = {
+    "cpu": ("int8",),
+    "openvino": ("int8",),
+    "cuda": ("fp16", "fp32"),
+    "tensorrt": ("fp16", "fp32"),
+    "directml": ("fp16", "fp32"),
+    "coreml": ("fp32",),
+    "xnnpack": ("fp32",),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +68,8 @@ class ModelInfo:
         source: file name of a bundled model, else the path that was given.
         sha256: hash of the file.
         provider: onnxruntime's name for what really runs it.
+        nodes: operations that onnxruntime sees in it; None where it does not tell (before 1.24).
+        cpu_nodes: those of them that run on the CPU, whatever the device; None as above.
     """
 
     task: Task
@@ -56,6 +79,8 @@ class ModelInfo:
     source: str
     sha256: str
     provider: str
+    nodes: int | None
+    cpu_nodes: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +90,8 @@ class PipelineInfo:
     Attributes:
         fer_sdk: version of this package.
         onnxruntime: version of onnxruntime.
-        device: ``"cpu"`` or ``"cuda"``: where the models run.
+        device: ``"cpu"``, ``"cuda"`` and so on: where the models run. Detectors run on the CPU.
+        provider: onnxruntime's name for what really runs them.
         threads: onnxruntime threads that one run uses.
         detector: name of the face detector; None where each image is one face.
         detector_reason: why it is this one.
@@ -76,6 +102,7 @@ class PipelineInfo:
     fer_sdk: str
     onnxruntime: str
     device: str
+    provider: str
     threads: int
     detector: str | None
     detector_reason: str
@@ -85,6 +112,22 @@ class PipelineInfo:
     def to_dict(self) -> dict[str, object]:
         """Plain values, ready for ``json.dumps``."""
         return asdict(self)
+
+
+class Parts(NamedTuple):
+    """What a pipeline runs one after the other.
+
+    Attributes:
+        emotion: the emotion model.
+        landmarks: the landmarks model.
+        detector: the face detector; None where each image is one face.
+        again: what looks again at small pictures in which the detector found nothing.
+    """
+
+    emotion: EmotionModel
+    landmarks: LandmarksModel
+    detector: Detector | None
+    again: SecondLook | None = None
 
 
 class FerPipeline:
@@ -108,7 +151,11 @@ class FerPipeline:
         emotion_model: ModelPath | None = None,
         landmarks_model: ModelPath | None = None,
         min_detection_score: float = 0.5,
+        face_crops: bool = True,
+        tiles: int = 1,
         max_pixels: int = MAX_PIXELS,
+        max_bytes: int = MAX_BYTES,
+        provider_options: Mapping[str, str] | None = None,
     ) -> None:
         """Open the models and the detector.
 
@@ -118,15 +165,31 @@ class FerPipeline:
                 of your own, which stays yours to close. None takes each image as one face: its
                 largest centred square.
             device: where the models run: ``"cpu"``, ``"cuda"``, or ``"auto"``, which is CUDA where
-                it opens. A device that is named is used or refused.
+                it opens, else the CPU. With an onnxruntime that is built for it also
+                ``"openvino"``, ``"coreml"``, ``"directml"``, ``"tensorrt"`` or ``"xnnpack"``. A
+                device that is named is used or refused. CoreML and XNNPACK leave the operations
+                that they do not know to the CPU: ``info.models`` counts them. With the other
+                devices one that would is refused too.
             precision: ``"int8"``, ``"fp32"`` or ``"fp16"`` of the bundled models; ``"auto"`` is
-                int8 on the CPU, and on CUDA fp16, or fp32 where that is not bundled.
+                int8 on the CPU and OpenVINO, fp32 on CoreML and XNNPACK, and on the others fp16,
+                or fp32 where that is not bundled.
             threads: onnxruntime threads of one run; None takes every core this process may use.
             emotion_model: an emotion model of your own, as ``fer-export`` writes it.
             landmarks_model: a landmarks model of your own.
             min_detection_score: least detection score of a face, 0..1; not for a detector of your
                 own.
+            face_crops: look again where nothing was found in a small picture of 256 pixels a side
+                or less, not far from square: it may be the crop of a face, too tight for the
+                detector. What is one as a whole has the ``detection_score`` None. Costs time only
+                for such pictures; not for a detector of your own.
+            tiles: for faces that are small in a large picture. 1 looks at the picture as a whole,
+                which finds most faces from a tenth of its longer side on. With 2 or more, this
+                many overlapping squares along the longer side are looked at too: 4 find faces
+                about three times smaller, for some 13 more runs of the detector.
             max_pixels: larger pictures are refused before they are decoded.
+            max_bytes: larger files are refused before they are read.
+            provider_options: onnxruntime's own options for the provider of a named device, such as
+                ``{"device_type": "GPU"}`` with ``device="openvino"``.
 
         Raises:
             ModelError: a model is missing, damaged, or not one that keeps the model contract.
@@ -139,30 +202,46 @@ class FerPipeline:
             raise SettingError(f"there is no precision {precision!r}: use one of {names}")
         if max_pixels < 1:
             raise SettingError(f"max_pixels must be at least 1, not {max_pixels}")
-        self._max_pixels = max_pixels
-        emotion = _open_model(EmotionModel, emotion_model, precision, device, threads)
+        if tiles < 1:
+            raise SettingError(f"tiles must be at least 1, not {tiles}")
+        if max_bytes < 1:
+            raise SettingError(f"max_bytes must be at least 1, not {max_bytes}")
+        self._limits = {"max_pixels": max_pixels, "max_bytes": max_bytes}
+        self._process = os.getpid()
+        emotion = _open_model(
+            EmotionModel, emotion_model, precision, device, threads, provider_options
+        )
         # Both run on one device: where CUDA did not open for the first, the second does not try.
-        settled: Device = "cuda" if emotion.session.device == "cuda" else "cpu"
-        landmarks = _open_model(LandmarksModel, landmarks_model, precision, settled, threads)
+        settled = emotion.session.device if device == "auto" else device
+        landmarks = _open_model(
+            LandmarksModel, landmarks_model, precision, settled, threads, provider_options
+        )
         opened, reason = _open_detector(detector, min_detection_score, threads)
-        if opened is not None and opened is not detector:
+        named = isinstance(detector, str)
+        if opened is not None and named:
             # Some detectors complain when the interpreter ends before they are closed.
             self._let_go = weakref.finalize(self, opened.close)
         else:
             self._let_go = weakref.finalize(self, lambda: None)
-        self._parts: _Parts | None = _Parts(emotion, landmarks, opened)
+        if opened is not None and tiles != 1:
+            opened = TiledDetector(opened, tiles)
+        again = SecondLook(min_detection_score) if named and face_crops else None
+        self._parts: Parts | None = Parts(emotion, landmarks, opened, again)
         self._under_way = 0
         self._idle = threading.Condition()
         self.info = PipelineInfo(
             fer_sdk=__version__,
             onnxruntime=runtime.version(),
             device=emotion.session.device,
+            provider=emotion.session.provider,
             threads=emotion.session.threads,
             detector=None if opened is None else opened.name,
             detector_reason=reason,
             labels=emotion.metadata.labels,
             models=(_model_info(emotion), _model_info(landmarks)),
         )
+        _open_pipelines.add(self)
+        _watch_the_end()
 
     def predict(
         self, image: ImageLike, *, color: Color = "bgr", max_faces: int | None = None
@@ -186,7 +265,7 @@ class FerPipeline:
         """
         _check_max_faces(max_faces)
         with self._in_use() as parts:
-            pixels = load_image(image, color=color, max_pixels=self._max_pixels)
+            pixels = load_image(image, color=color, **self._limits)
             return _faces(parts, _find(parts, pixels, max_faces))
 
     @overload
@@ -246,7 +325,7 @@ class FerPipeline:
             found: list[list[_Found] | ImageError] = []
             for place, image in enumerate(images):
                 try:
-                    pixels = load_image(image, color=color, max_pixels=self._max_pixels)
+                    pixels = load_image(image, color=color, **self._limits)
                 except ImageError as error:
                     named = ImageError(f"images[{place}]: {error}")
                     if on_error == "raise":
@@ -259,12 +338,108 @@ class FerPipeline:
             faces = iter(_faces(parts, together))
             return [[next(faces) for _ in one] if isinstance(one, list) else one for one in found]
 
+    def stream(
+        self,
+        source: VideoLike,
+        *,
+        color: Color = "bgr",
+        times: Iterable[float] | None = None,
+        fps: float | None = None,
+        max_faces: int | None = None,
+        detect_every: int = 1,
+        smoothing: float | None = 0.3,
+        keep: float = 1.0,
+        images: bool = False,
+    ) -> Generator[Frame, None, None]:
+        """Follow the faces of a video, a camera, or frames of your own.
+
+        Frames come one at a time, as they are asked for, and none is kept: memory does not grow
+        with the length of the video. It is opened at once and closed at its end, or with the
+        iterator's ``close()``::
+
+            for frame in pipeline.stream("meeting.mp4"):
+                for face in frame.faces:
+                    print(frame.time, face.track_id, face.emotion)
+
+        A face keeps its ``track_id`` from frame to frame, also when it is out of sight for less
+        than ``keep``; an id is never given to another face of the stream. Who someone is, is told
+        by place and movement alone: after a cut of the film ids mean nothing.
+
+        Args:
+            source: path of a video file, number of a camera (0 is the first), or an iterable of
+                images as ``predict`` takes them.
+            color: order of the channels of arrays that are given, and of ``Frame.image``.
+            times: when each frame was taken, in seconds that grow; for frames that come in live,
+                ``iter(time.monotonic, None)``. Without, a file's own times count, of a camera the
+                clock from its first frame on, and of your own frames ``fps``.
+            fps: frames a second, for frames at even distances: frame ``i`` is at ``i / fps``,
+                whatever the file says. Your own frames are taken for 30 a second unless you say.
+            max_faces: keep only this many, the largest that are found.
+            detect_every: run the face detector on every such frame only. Between, each face is
+                followed by its movement and its landmarks; new faces are found at the next.
+            smoothing: time constant in seconds of the exponential smoothing of scores: of a sudden
+                change 63 % show after this time, 95 % after three times it, at any frame rate.
+                None gives each frame's own scores.
+            keep: seconds that a face may be out of sight, or be missed, and keep its id.
+            images: whether each ``Frame`` holds its pixels, to draw on or to save.
+
+        Raises:
+            VideoError: the video cannot be opened; or, after the frames that could be read, it is
+                damaged or cut, the camera vanished, or ``times`` do not go with the frames.
+            ImageError: one of your own frames is not an image; names it by its place.
+            DetectorError: the detector failed.
+            SettingError: a setting is not one of those above.
+            PipelineClosedError: the pipeline was closed.
+        """
+        _check_max_faces(max_faces)
+        check_settings(detect_every, smoothing, keep)
+        with self._in_use():
+            shots = open_frames(source, color=color, times=times, fps=fps, **self._limits)
+        return follow(
+            shots,
+            _Looker(self, max_faces),
+            detect_every=detect_every,
+            smoothing=smoothing,
+            keep=keep,
+            images=images,
+        )
+
     def close(self) -> None:
         """Wait for calls that are under way, then let go of everything. May be called again."""
+        if self._process != os.getpid():
+            # Nothing of it works in a forked process, and what it holds must not be closed there.
+            return
         with self._idle:
             self._parts = None
-            self._idle.wait_for(lambda: self._under_way == 0)
+            self._idle.wait_for(self._has_no_calls)
         self._let_go()
+
+    @property
+    def parts(self) -> Parts:
+        """What it runs, to be measured or called alone. Closed with the pipeline.
+
+        Raises:
+            PipelineClosedError: the pipeline was closed.
+        """
+        parts = self._parts
+        if parts is None:
+            raise PipelineClosedError("the pipeline was closed: open another FerPipeline()")
+        return parts
+
+    def with_parts(self, parts: Parts) -> Self:
+        """A pipeline that does the same with other parts, such as models whose calls are timed.
+
+        ``info`` stays that of this pipeline. The parts stay their owners' to close: closing the new
+        pipeline lets go of nothing.
+        """
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other._parts = parts
+        other._under_way = 0
+        other._idle = threading.Condition()
+        other._let_go = weakref.finalize(other, lambda: None)
+        _open_pipelines.add(other)
+        return other
 
     def __enter__(self) -> Self:
         return self
@@ -277,12 +452,24 @@ class FerPipeline:
         info = self.info
         return f"<FerPipeline detector={info.detector} device={info.device}{state}>"
 
+    def _has_no_calls(self) -> bool:
+        return self._under_way == 0
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a FerPipeline holds open models, which can be neither pickled nor copied: open one in "
+            "each process, for example in the initializer of a ProcessPoolExecutor"
+        )
+
     @contextmanager
-    def _in_use(self) -> Iterator[_Parts]:
+    def _in_use(self) -> Iterator[Parts]:
+        if self._process != os.getpid():
+            raise PipelineClosedError(
+                "the pipeline was opened before this process was forked, which neither onnxruntime "
+                "nor MediaPipe survives: open one in each process"
+            )
         with self._idle:
-            parts = self._parts
-            if parts is None:
-                raise PipelineClosedError("the pipeline was closed: open another FerPipeline()")
+            parts = self.parts
             self._under_way += 1
         try:
             yield parts
@@ -292,10 +479,39 @@ class FerPipeline:
                 self._idle.notify_all()
 
 
-class _Parts(NamedTuple):
-    emotion: EmotionModel
-    landmarks: LandmarksModel
-    detector: Detector | None
+_open_pipelines: weakref.WeakSet[FerPipeline] = weakref.WeakSet()
+
+
+@functools.cache
+def _watch_the_end() -> None:
+    # A thread that comes back from native code while the interpreter ends takes the process down.
+    atexit.register(_finish_all)
+
+
+def _finish_all() -> None:
+    """Let daemon threads finish the call that they are in, and begin no other."""
+    here = [one for one in list(_open_pipelines) if one._process == os.getpid()]
+    for pipeline in here:
+        with pipeline._idle:
+            pipeline._parts = None
+    for pipeline in here:
+        with pipeline._idle:
+            pipeline._idle.wait_for(pipeline._has_no_calls, _LAST_CALLS)
+
+
+class _Looker(NamedTuple):
+    """A pipeline as a stream uses it."""
+
+    pipeline: FerPipeline
+    max_faces: int | None
+
+    def find(self, image: npt.NDArray[np.uint8]) -> list[Face]:
+        return self.pipeline.predict(image, color="rgb", max_faces=self.max_faces)
+
+    def look(self, image: npt.NDArray[np.uint8], faces: Sequence[Face]) -> list[Face]:
+        with self.pipeline._in_use() as parts:
+            found = [_framed(parts, image, face.box, face.detection_score, None) for face in faces]
+            return _faces(parts, found)
 
 
 class _Found(NamedTuple):
@@ -308,13 +524,19 @@ class _Found(NamedTuple):
     for_emotion: npt.NDArray[np.uint8]
 
 
-def _find(parts: _Parts, image: npt.NDArray[np.uint8], max_faces: int | None) -> list[_Found]:
+def _find(parts: Parts, image: npt.NDArray[np.uint8], max_faces: int | None) -> list[_Found]:
     """The faces of an RGB image, largest first."""
     height, width = image.shape[:2]
+    whole = Box(0.0, 0.0, float(width), float(height))
     if parts.detector is None:
-        square = centred_square(width, height)
-        return [_framed(parts, image, Box(0.0, 0.0, float(width), float(height)), None, square)]
+        return [_framed(parts, image, whole, None, centred_square(width, height))]
     detections = _checked(parts.detector.detect(image), parts.detector.name, width, height)
+    if not detections and parts.again is not None and parts.again.applies(image):
+        crop = parts.again.look(image, parts.landmarks)
+        if isinstance(crop, Square):
+            return [_framed(parts, image, whole, None, crop)]
+        if crop is not None:
+            detections = [crop]
     detections.sort(key=lambda one: (-one.box.width * one.box.height, -one.score, one.box))
     return [
         _framed(parts, image, detection.box, detection.score, None)
@@ -323,7 +545,7 @@ def _find(parts: _Parts, image: npt.NDArray[np.uint8], max_faces: int | None) ->
 
 
 def _framed(
-    parts: _Parts,
+    parts: Parts,
     image: npt.NDArray[np.uint8],
     box: Box,
     score: float | None,
@@ -341,7 +563,7 @@ def _framed(
     return _Found(box, score, square_l, for_landmarks, for_emotion)
 
 
-def _faces(parts: _Parts, found: list[_Found]) -> list[Face]:
+def _faces(parts: Parts, found: list[_Found]) -> list[Face]:
     """Run each model once over all faces."""
     if not found:
         return []
@@ -403,27 +625,40 @@ def _open_model(
     precision: Precision | Literal["auto"],
     device: Device,
     threads: int | None,
+    provider_options: Mapping[str, str] | None,
 ) -> _M:
     if path is not None:
-        model = kind.from_file(path, device=device, threads=threads)
+        model = kind.from_file(
+            path, device=device, threads=threads, provider_options=provider_options
+        )
         if precision not in ("auto", model.metadata.precision):
             raise ModelError(
                 f'{path}: precision="{precision}" was asked for, but this model is '
                 f'{model.metadata.precision}; use precision="auto"'
             )
         return model
-    on_cuda = device == "cuda" or (device == "auto" and runtime.has_cuda())
-    name = _bundled_name(kind.task, precision, on_cuda)
-    model = kind(read_bundled(name), source=name, device=device, threads=threads)
-    if on_cuda and model.session.device == "cpu" and precision == "auto":
-        return _open_model(kind, None, precision, "cpu", threads)
+    likely = device
+    if device == "auto":
+        likely = "cuda" if runtime.has_cuda() else "cpu"
+    name = _bundled_name(kind.task, precision, likely)
+    model = kind(
+        read_bundled(name),
+        source=name,
+        device=device,
+        threads=threads,
+        provider_options=provider_options,
+    )
+    if model.session.device != likely and precision == "auto":
+        return _open_model(kind, None, precision, "cpu", threads, None)
     return model
 
 
-def _bundled_name(task: Task, precision: Precision | Literal["auto"], on_cuda: bool) -> str:
+def _bundled_name(task: Task, precision: Precision | Literal["auto"], device: Device) -> str:
     if precision == "auto":
-        there = is_bundled(f"{task}.fp16.onnx")
-        return f"{task}.{('fp16' if there else 'fp32') if on_cuda else 'int8'}.onnx"
+        # A device that there is not is named by the session that does not open.
+        best = _AUTO_PRECISION.get(device, ("int8",))
+        there = (one for one in best if is_bundled(f"{task}.{one}.onnx"))
+        return f"{task}.{next(there, best[-1])}.onnx"
     name = f"{task}.{precision}.onnx"
     bundled = [one for one in get_args(Precision) if is_bundled(f"{task}.{one}.onnx")]
     if bundled and precision not in bundled:
@@ -457,6 +692,8 @@ def _model_info(model: EmotionModel | LandmarksModel) -> ModelInfo:
         source=model.source,
         sha256=model.sha256,
         provider=model.session.provider,
+        nodes=model.session.nodes,
+        cpu_nodes=model.session.cpu_nodes,
     )
 
 

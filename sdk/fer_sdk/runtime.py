@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
+import stat
+import weakref
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 # From 1.29 on onnxruntime's pip builds report usage over the network unless told not to before the
 # first import. Whoever set the variable themselves keeps their choice.
@@ -16,12 +20,87 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from fer_sdk.errors import DeviceUnavailableError, ModelError, SettingError
+from fer_sdk.onnx_file import check_self_contained
 
-Device = Literal["auto", "cpu", "cuda"]
+Device = Literal["auto", "cpu", "cuda", "openvino", "coreml", "directml", "tensorrt", "xnnpack"]
+
+SPINNING = False
+"""Whether the threads of a session spin while they wait. Several sessions run in series: threads
+that spin after one steal the cores of the next."""
+
+MAX_MODEL_BYTES = 512 * 2**20
+"""The largest model file that is read unless told otherwise: many times the largest of ours."""
 
 _log = logging.getLogger(__name__)
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-_ERRORS_ONLY = 3
+
+
+class _Provider(NamedTuple):
+    """A way to run models.
+
+    Attributes:
+        name: onnxruntime's.
+        advice: what to do where the installed onnxruntime does not have it.
+        needs: what to check where it has it and it does not open.
+        whole: it can run every operation of our models, so that one left to the CPU breaks the
+            promise of a named device. The others run the heavy ones and leave the rest by design.
+        options: provider options that we set; the caller's own come on top. ``{threads}`` stands
+            for the number of threads.
+    """
+
+    name: str
+    advice: str = ""
+    needs: str = ""
+    whole: bool = True
+    options: Mapping[str, str] = {}
+
+
+_PROVIDERS = {
+    "cpu": _Provider("CPUExecutionProvider"),
+    "cuda": _Provider(
+        "CUDAExecutionProvider",
+        advice="install onnxruntime-gpu in place of onnxruntime",
+        needs="the NVIDIA driver and the CUDA libraries that onnxruntime-gpu needs",
+    ),
+    "openvino": _Provider(
+        "OpenVINOExecutionProvider",
+        advice="install onnxruntime-openvino in place of onnxruntime",
+        needs="that the OpenVINO device is there (CPU unless provider_options say otherwise)",
+        # Without it OpenVINO takes 8 threads on any machine.
+        options={"num_of_threads": "{threads}"},
+    ),
+    "coreml": _Provider(
+        "CoreMLExecutionProvider",
+        advice="onnxruntime has it on macOS",
+        needs="that this is macOS 12 or later",
+        whole=False,
+        # The older format of the two knows fewer operations.
+        options={"ModelFormat": "MLProgram"},
+    ),
+    "directml": _Provider(
+        "DmlExecutionProvider",
+        advice="install onnxruntime-directml in place of onnxruntime, on Windows",
+        needs="that there is a GPU with DirectX 12",
+    ),
+    "tensorrt": _Provider(
+        "TensorrtExecutionProvider",
+        advice="install onnxruntime-gpu in place of onnxruntime",
+        needs="the NVIDIA driver, CUDA and the TensorRT libraries that onnxruntime-gpu needs",
+    ),
+    "xnnpack": _Provider(
+        "XnnpackExecutionProvider",
+        advice="use an onnxruntime that was built with it",
+        needs="how this onnxruntime was built",
+        whole=False,
+        # It has threads of its own beside those of onnxruntime.
+        options={"intra_op_num_threads": "{threads}"},
+    ),
+}
+# Since 1.24 onnxruntime tells which provider runs which operation.
+_TELLS_NODES = hasattr(ort.InferenceSession, "get_provider_graph_assignment_info")
+_ERRORS_ONLY, _NOTHING = 3, 4
+# It moves quantisation before the max-pool of an int8 ResNet: the same values, but onnxruntime's
+# max-pool of bytes takes ten times as long as that of floats, a sixth of the whole model.
+_SLOWER_ON_CPU = ["QDQPropagationTransformer"]
 
 
 def usable_cores() -> int:
@@ -33,12 +112,18 @@ def usable_cores() -> int:
 
 def has_cuda() -> bool:
     """Whether the installed onnxruntime is built for CUDA; whether CUDA opens is another matter."""
-    return _PROVIDERS["cuda"] in ort.get_available_providers()
+    return _PROVIDERS["cuda"].name in ort.get_available_providers()
 
 
 def providers() -> list[str]:
     """What the installed onnxruntime is built for."""
     return list(ort.get_available_providers())
+
+
+def devices() -> list[str]:
+    """The names for ``device`` that the installed onnxruntime is built for."""
+    built = ort.get_available_providers()
+    return [device for device, provider in _PROVIDERS.items() if provider.name in built]
 
 
 def version() -> str:
@@ -51,88 +136,153 @@ class Session:
 
     Attributes:
         provider: the onnxruntime provider that really runs it.
-        device: ``"cpu"`` or ``"cuda"``.
+        device: the name of that: ``"cpu"``, ``"cuda"``, ``"openvino"`` and so on.
+        nodes: operations of the model; None where this onnxruntime, before 1.24, does not tell.
+        cpu_nodes: those of them that run on the CPU; None where it is not known.
         threads: threads that one run uses.
         metadata: the file's ``metadata_props``.
+        inputs: name, onnxruntime type and shape of each input.
+        outputs: the same of each output.
     """
 
     def __init__(
-        self, model: bytes, *, source: str, device: Device = "cpu", threads: int | None = None
+        self,
+        model: bytes,
+        *,
+        source: str,
+        device: Device = "cpu",
+        threads: int | None = None,
+        provider_options: Mapping[str, str] | None = None,
     ) -> None:
         """Open a model.
 
         Args:
             model: the content of an ONNX file.
             source: what to call the file in an error.
-            device: where to run; ``"auto"`` takes CUDA where it opens, else the CPU.
+            device: where to run; ``"auto"`` takes CUDA where it opens, else the CPU. A device that
+                is named is used or refused.
             threads: onnxruntime's intra-op threads; None takes ``usable_cores()``.
+            provider_options: onnxruntime's options for the provider of the named device.
 
         Raises:
-            ModelError: onnxruntime refuses the file.
+            ModelError: the file is damaged, refers to other files, or onnxruntime refuses it.
             DeviceUnavailableError: the named device is not where the session would run.
-            SettingError: no such device, or fewer than one thread.
+            SettingError: no such device, fewer than one thread, or options for no named device.
         """
         if device not in get_args(Device):
             names = ", ".join(f'"{name}"' for name in get_args(Device))
             raise SettingError(f"there is no device {device!r}: use one of {names}")
         if threads is not None and threads < 1:
             raise SettingError(f"threads must be at least 1, or None for a default, not {threads}")
+        _check_options(provider_options, device)
         self.threads = usable_cores() if threads is None else threads
         self._source = source
-        wanted = device
-        if wanted == "auto":
-            wanted = "cuda" if has_cuda() else "cpu"
-        elif wanted == "cuda" and not has_cuda():
-            raise DeviceUnavailableError(
-                'device="cuda" was asked for, but the installed onnxruntime has only '
-                f"{', '.join(providers())}: install onnxruntime-gpu in place of "
-                'onnxruntime, or use device="cpu"'
-            )
-        self._session = self._open(model, source, wanted)
+        self._options = dict(provider_options or {})
+        check_self_contained(model, source)
+        self.device: Device = device
+        if device == "auto":
+            self._session, self.device = self._open_best(model, source)
+        else:
+            self._session = self._open_named(model, source, device)
         self.provider: str = self._session.get_providers()[0]
-        if device == "cuda" and self.provider != _PROVIDERS["cuda"]:
+        self.nodes, self.cpu_nodes = _placed(self._session)
+        try:
+            meta = self._session.get_modelmeta()
+            self.metadata: dict[str, str] = dict(meta.custom_metadata_map)
+            self.inputs = [_signature(node) for node in self._session.get_inputs()]
+            self.outputs = [_signature(node) for node in self._session.get_outputs()]
+        except UnicodeDecodeError as error:
+            raise ModelError(f"{source}: damaged: a name in it is not text: {error}") from error
+        self._forked = False
+        _open_sessions.add(self)
+
+    def _open_best(self, model: bytes, source: str) -> tuple[Any, Device]:
+        if has_cuda():
+            try:
+                session = self._open(model, source, "cuda")
+            except ModelError as error:
+                reason = str(error)
+            else:
+                if session.get_providers()[0] == _PROVIDERS["cuda"].name:
+                    return session, "cuda"
+                reason = "the log of onnxruntime says why"
+            _log.warning("CUDA did not open for %s, which runs on the CPU: %s", source, reason)
+        return self._open(model, source, "cpu"), "cpu"
+
+    def _open_named(self, model: bytes, source: str, device: str) -> Any:
+        provider = _PROVIDERS[device]
+        asked = f'device="{device}" was asked for, but '
+        if provider.name not in ort.get_available_providers():
             raise DeviceUnavailableError(
-                f'device="cuda" was asked for, but {source} would run on {self.provider}: check '
-                "the NVIDIA driver and the CUDA libraries that onnxruntime-gpu needs, or use "
-                'device="cpu"'
+                f"{asked}the installed onnxruntime has only {', '.join(providers())}: "
+                f'{provider.advice}, or use device="cpu"'
             )
-        if device == "auto" and wanted == "cuda" and self.provider != _PROVIDERS["cuda"]:
-            _log.warning("CUDA did not open for %s; it runs on %s", source, self.provider)
-        self.device = "cuda" if self.provider == _PROVIDERS["cuda"] else "cpu"
-        meta = self._session.get_modelmeta()
-        self.metadata: dict[str, str] = dict(meta.custom_metadata_map)
+        try:
+            session = self._open(model, source, device)
+        except ModelError as error:
+            if device == "cpu":
+                raise
+            # Either the file is no good, which the CPU finds too, or the device is not.
+            self._open(model, source, "cpu")
+            options = f" with provider_options={self._options}" if self._options else ""
+            raise DeviceUnavailableError(f"{asked}it does not open{options}: {error}") from error
+        opened = session.get_providers()[0]
+        if opened != provider.name:
+            raise DeviceUnavailableError(
+                f"{asked}{source} would run on {opened}: check {provider.needs}; onnxruntime says "
+                'on standard error what it misses. Or use device="cpu"'
+            )
+        nodes, on_cpu = _placed(session)
+        if device != "cpu" and on_cpu and (provider.whole or on_cpu == nodes):
+            raise DeviceUnavailableError(
+                f"{asked}{on_cpu} of the {nodes} operations of {source} would run on the CPU: use "
+                'another precision, or device="cpu"'
+            )
+        return session
 
     def _open(self, model: bytes, source: str, device: str) -> Any:
+        provider = _PROVIDERS[device]
         options = ort.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = _ERRORS_ONLY
-        # Several sessions run in series; threads that spin after one steal the cores of the next.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        order = [_PROVIDERS["cpu"]] if device == "cpu" else [_PROVIDERS[device], _PROVIDERS["cpu"]]
+        # On the CPU whatever goes wrong is raised; why a device did not open only the log tells.
+        options.log_severity_level = _NOTHING if device == "cpu" else _ERRORS_ONLY
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(SPINNING)))
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        if device != "cpu" and provider.whole and not _TELLS_NODES:
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        settings = {
+            name: value.format(threads=self.threads) for name, value in provider.options.items()
+        }
+        order = [(provider.name, settings | (self._options if device != "cpu" else {}))]
         try:
-            return ort.InferenceSession(model, options, providers=order)
+            # onnxruntime's own fallback prints to stdout and goes on, on the CPU, with whatever
+            # failed elsewhere, while it runs too.
+            return ort.InferenceSession(
+                model,
+                options,
+                providers=order,
+                enable_fallback=0,
+                disabled_optimizers=_SLOWER_ON_CPU if device == "cpu" else None,
+            )
         except Exception as error:
             # onnxruntime raises bare RuntimeErrors and errors of its own that it does not export.
-            raise ModelError(f"{source}: onnxruntime cannot open it: {error}") from error
-
-    @property
-    def inputs(self) -> list[tuple[str, str, list[int | str | None]]]:
-        """Name, onnxruntime type and shape of each input."""
-        return [(node.name, node.type, list(node.shape)) for node in self._session.get_inputs()]
-
-    @property
-    def outputs(self) -> list[tuple[str, str, list[int | str | None]]]:
-        """Name, onnxruntime type and shape of each output."""
-        return [(node.name, node.type, list(node.shape)) for node in self._session.get_outputs()]
+            reason = str(error).strip()
+            raise ModelError(f"{source}: onnxruntime cannot open it: {reason}") from error
 
     def run(self, array: npt.NDArray[Any]) -> list[npt.NDArray[np.float32]]:
         """Every output for one array given as the only input.
 
         Raises:
-            ModelError: onnxruntime fails, for one because the device has no memory left.
+            ModelError: onnxruntime fails, for one because the device has no memory left, or the
+                process was forked after the session was opened.
         """
-        name = self._session.get_inputs()[0].name
+        if self._forked:
+            raise ModelError(
+                f"{self._source}: opened before this process was forked, which onnxruntime does "
+                "not survive: open it in each process"
+            )
+        name = self.inputs[0][0]
         try:
             outputs = self._session.run(None, {name: array})
         except Exception as error:
@@ -143,13 +293,69 @@ class Session:
         return [np.asarray(value) for value in outputs]
 
 
-def read_model(path: Path) -> bytes:
+_open_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    # The threads of a session do not come along, and its destructor would wait for them for ever:
+    # it must never run, not even when the interpreter ends.
+    for session in list(_open_sessions):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(session._session))
+        session._forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def read_model(path: Path, *, max_bytes: int = MAX_MODEL_BYTES) -> bytes:
     """The content of a model file.
 
+    Args:
+        path: of the file.
+        max_bytes: a larger file is refused before it is read.
+
     Raises:
-        ModelError: it is not there or cannot be read; names the file.
+        ModelError: it is not there, not a file, too large or cannot be read; names the file.
     """
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
+        # Looked at before it is opened, because opening a named pipe waits for a writer.
+        found = path.stat()
+        if stat.S_ISREG(found.st_mode) and found.st_size <= max_bytes:
+            with path.open("rb") as file:
+                return file.read(max_bytes)
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise ModelError(f"{path}: cannot be read: {reason}") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise ModelError(f"{path}: not a file")
+    raise ModelError(f"{path}: {found.st_size} bytes are more than the {max_bytes} that are read")
+
+
+def _signature(node: Any) -> tuple[str, str, list[int | str | None]]:
+    return node.name, node.type, list(node.shape)
+
+
+def _placed(session: Any) -> tuple[int | None, int | None]:
+    """How many operations an open session has, and how many of them run on the CPU."""
+    if not _TELLS_NODES:
+        return None, None
+    parts = session.get_provider_graph_assignment_info()
+    cpu = _PROVIDERS["cpu"].name
+    nodes = [(part.ep_name, len(part.get_nodes())) for part in parts]
+    return sum(count for _, count in nodes), sum(count for name, count in nodes if name == cpu)
+
+
+def _check_options(options: Mapping[str, str] | None, device: str) -> None:
+    if not options:
+        return
+    if device in ("auto", "cpu"):
+        raise SettingError(
+            f'provider_options are for a device that is named and not the CPU, not for "{device}"'
+        )
+    for name, value in options.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise SettingError(
+                "provider_options must be texts, as onnxruntime takes them, not "
+                f"{name!r}: {value!r}"
+            )

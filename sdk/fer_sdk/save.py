@@ -1,10 +1,13 @@
-"""Arrays as picture files, written whole or not at all."""
+"""Files written whole or not at all, pictures among them."""
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -41,18 +44,38 @@ def save_image(rgb: npt.NDArray[np.uint8], path: str | os.PathLike[str]) -> None
     if not encoded:
         raise ImageError(f"{target}: OpenCV cannot encode a picture of {rgb.shape[1::-1]} pixels")
     try:
-        _write(content.tobytes(), target)
+        with written_whole(target) as file:
+            file.write(content.tobytes())
     except OSError as error:
         raise ImageError(f"{target}: cannot be written: {error.strerror or error}") from error
 
 
-def _write(content: bytes, target: Path) -> None:
+@contextmanager
+def written_whole(target: Path) -> Iterator[BinaryIO]:
+    """A file to write, which appears as ``target`` when the block ends; on an error it never does.
+
+    What was there before stays until then.
+
+    Raises:
+        OSError: it cannot be written there.
+    """
+    with path_written_whole(target) as temporary, temporary.open("wb") as file:
+        yield file
+
+
+@contextmanager
+def path_written_whole(target: Path) -> Iterator[Path]:
+    """The same for what writes by path: an empty file, whose content appears as ``target``.
+
+    Raises:
+        OSError: it cannot be written there.
+    """
     # Beside the target, because only within one file system does it take its place at once.
     handle, name = tempfile.mkstemp(prefix=".", suffix=target.suffix, dir=target.parent)
     temporary = Path(name)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
+        os.close(handle)
+        yield temporary
         temporary.chmod(_mode(target))
         temporary.replace(target)
     except BaseException:

@@ -31,7 +31,13 @@ _Data = Annotated[
     Path, typer.Argument(help="fer2013.csv, fer2013.csv.gz, or a folder train/<label>/*.png")
 ]
 _Config = Annotated[
-    Path | None, typer.Option("--config", help="A recipe in TOML; without it, the shipped model's.")
+    Path | None,
+    typer.Option(
+        "--recipe",
+        "--config",
+        help="A recipe in TOML, or the name of one in the package (emotion, landmarks, teacher); "
+        "without it, the shipped model's.",
+    ),
 ]
 _Set = Annotated[
     list[str] | None,
@@ -58,6 +64,10 @@ def _changes(settings: list[str] | None) -> dict[str, str]:
     epilog="Examples:\n\n"
     "fer-train emotion fer2013.csv --votes fer2013new.csv -o runs/emotion\n\n"
     "fer-train emotion my_faces/ --from emotion.safetensors --set learning_rate=0.005 -o runs/mine"
+    "\n\n"
+    "fer-train emotion fer2013.csv --votes fer2013new.csv --recipe teacher -o runs/teacher\n\n"
+    "fer-train emotion fer2013.csv --votes fer2013new.csv --teacher runs/teacher/model.safetensors "
+    "-o runs/taught"
 )
 def emotion(
     data: _Data,
@@ -70,6 +80,14 @@ def emotion(
     config: _Config = None,
     settings: _Set = None,
     start: _From = None,
+    teachers: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--teacher",
+            help="A checkpoint to learn from as well (distillation). May be repeated: the "
+            "probabilities of all are averaged.",
+        ),
+    ] = None,
     data_name: _Name = "FER2013",
 ) -> None:
     """Train the emotion network: ResNet18 with channel self-attention.
@@ -86,7 +104,8 @@ def emotion(
     faces = read_faces(data, side=recipe.input_size)
     shares = read_votes(votes, faces) if votes else None
     name = f"{data_name} with FER+ votes" if votes else data_name
-    typer.echo(train_emotion(faces, shares, recipe, Run(output, name, start=start)))
+    run = Run(output, name, start=start, teachers=tuple(teachers or ()))
+    typer.echo(train_emotion(faces, shares, recipe, run))
 
 
 @app.command(epilog="Example:\n\nfer-train landmarks fer2013.csv -o runs/landmarks")

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata, resources
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -21,12 +20,8 @@ from fer_sdk.crop import CropGeometry
 from fer_sdk.detectors import Detector
 from fer_sdk.errors import DataError
 from fer_training.faces import FaceSet
+from fer_training.margins import MARGINS, UPSCALE, with_margin
 
-# A crop as tight as FER2013's is found far more often with a margin of its mean gray around it.
-# The second and third try are for what the first leaves.
-_MARGINS = (0.25, 0.5, 0.1)
-# MediaPipe gives boxes in whole pixels; a larger picture makes those pixels smaller.
-_UPSCALE = 4
 _FEWEST = 30
 _DIGITS = 6
 _TOOLS = ("mediapipe", "onnxruntime", "opencv-python-headless")
@@ -103,8 +98,8 @@ def measure_split(
         "split": split,
         "seed": seed,
         "detector": detector.name,
-        "margins": list(_MARGINS),
-        "upscale": _UPSCALE,
+        "margins": list(MARGINS),
+        "upscale": UPSCALE,
         "tools": {tool: metadata.version(tool) for tool in _TOOLS if _installed(tool)},
         "found_by_label": {
             name: round(float(found[chosen.labels == number].mean()), 4)
@@ -124,7 +119,7 @@ def find_boxes(images: npt.NDArray[np.uint8], detector: Detector) -> npt.NDArray
     """
     boxes = np.full((len(images), 2, 3), np.nan)
     for row, image in enumerate(images):
-        for margin in _MARGINS:
+        for margin in MARGINS:
             straight = _box(image, margin, detector)
             mirrored = _box(np.ascontiguousarray(image[:, ::-1]), margin, detector)
             if straight is not None and mirrored is not None:
@@ -138,19 +133,15 @@ def _box(
     image: npt.NDArray[np.uint8], margin: float, detector: Detector
 ) -> tuple[float, float, float] | None:
     side = len(image)
-    pad = round(side * margin)
-    padded = cv2.copyMakeBorder(
-        image, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=float(image.mean())
-    )
-    large = cv2.resize(padded, None, fx=_UPSCALE, fy=_UPSCALE, interpolation=cv2.INTER_CUBIC)
-    found = detector.detect(np.asarray(cv2.cvtColor(large, cv2.COLOR_GRAY2RGB), np.uint8))
+    picture, pad = with_margin(image, margin)
+    found = detector.detect(picture)
     if not found:
         return None
     box = max((face.box for face in found), key=lambda box: box.width * box.height)
     return (
-        ((box.x + box.width / 2) / _UPSCALE - pad) / side,
-        ((box.y + box.height / 2) / _UPSCALE - pad) / side,
-        max(box.width, box.height) / _UPSCALE / side,
+        ((box.x + box.width / 2) / UPSCALE - pad) / side,
+        ((box.y + box.height / 2) / UPSCALE - pad) / side,
+        max(box.width, box.height) / UPSCALE / side,
     )
 
 

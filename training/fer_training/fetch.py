@@ -39,7 +39,14 @@ FACE_LANDMARKER = Published(
 )
 """MediaPipe's landmarker bundle, which makes the ground-truth landmarks."""
 
-PUBLISHED = {"face-landmarker": FACE_LANDMARKER}
+RESNET18_IMAGENET = Published(
+    "https://download.pytorch.org/models/resnet18-f37072fd.pth",
+    "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
+    "BSD-3-Clause, torchvision; trained on ImageNet",
+)
+"""torchvision's ResNet18 weights ``IMAGENET1K_V1``."""
+
+PUBLISHED = {"face-landmarker": FACE_LANDMARKER, "resnet18-imagenet": RESNET18_IMAGENET}
 """What ``fer-train fetch`` knows, by name."""
 
 

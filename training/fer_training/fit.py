@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from fer_training.calibration import fit_temperature
 from fer_training.checkpoint import Checkpoint
 from fer_training.crop_geometry import MeasuredGeometry
 from fer_training.faces import FaceSet
+from fer_training.fetch import file_sha256
 from fer_training.ground_truth import GroundTruth
 from fer_training.json_file import write_json
 from fer_training.metrics import emotion_figures, landmark_figures
@@ -45,8 +46,10 @@ from fer_training.modules import (
 )
 from fer_training.networks import Architecture
 from fer_training.parts import Parts, divide
+from fer_training.pretrained import NORMALISATION, start_from_imagenet
 from fer_training.recipe import EmotionRecipe, LandmarksRecipe, Recipe
 from fer_training.sampling import EpochSampler
+from fer_training.teachers import Teachers
 
 MODEL_FILE = "model.safetensors"
 METRICS_FILE = "metrics.json"
@@ -70,7 +73,8 @@ class Run:
         data_name: what the training data is called in the model.
         version: of the model that comes out.
         licence: under which terms its weights may be used.
-        start: a checkpoint whose weights it starts from; None for random ones.
+        start: a checkpoint whose weights it starts from; None for those that the recipe says.
+        teachers: checkpoints of emotion networks that teach this one.
         progress: whether to show a progress bar.
     """
 
@@ -79,6 +83,7 @@ class Run:
     version: str = "0.1.0"
     licence: str = "see the model card: trained on FER2013, for research"
     start: Path | None = None
+    teachers: tuple[Path, ...] = ()
     progress: bool = True
 
 
@@ -113,10 +118,11 @@ def train_emotion(
         if recipe.class_weights == "balanced"
         else None
     )
-    mean, std = _normalisation(images[parts.train])
+    mean, std = _normalisation(images[parts.train], recipe, run)
     architecture = Architecture(
         task="emotion",
         outputs=len(faces.label_names),
+        network=recipe.network,
         input_size=recipe.input_size,
         stem=recipe.stem,
         stem_pool=recipe.stem_pool,
@@ -126,7 +132,8 @@ def train_emotion(
         std=std,
     )
     measured = MeasuredGeometry.load()
-    module = EmotionModule(architecture, recipe, Augmentation(recipe, measured), weights)
+    teachers = Teachers.load(run.teachers, faces.label_names) if run.teachers else None
+    module = EmotionModule(architecture, recipe, Augmentation(recipe, measured), weights, teachers)
     sampler = EpochSampler(faces.labels[parts.train], recipe.sampling, recipe.seed)
     _fit(
         module,
@@ -191,10 +198,11 @@ def train_landmarks(faces: FaceSet, truth: GroundTruth, recipe: LandmarksRecipe,
     parts = _begin(one_label, recipe, run)
     train, holdout = parts.train[known[parts.train]], parts.holdout[known[parts.holdout]]
     images = _resized(faces.images, recipe.input_size)
-    mean, std = _normalisation(images[train])
+    mean, std = _normalisation(images[train], recipe, run)
     architecture = Architecture(
         task="landmarks",
         outputs=2 * len(LANDMARKS),
+        network=recipe.network,
         input_size=recipe.input_size,
         stem=recipe.stem,
         stem_pool=recipe.stem_pool,
@@ -284,26 +292,46 @@ class EpochLog(Callback):
 
 def _begin(faces: FaceSet, recipe: Recipe, run: Run) -> Parts:
     """Claim the folder for this recipe and divide the faces."""
-    _claim(run, {"recipe": recipe.to_dict(), "start": str(run.start) if run.start else None})
+    _claim(
+        run,
+        recipe,
+        {
+            "recipe": recipe.to_dict(),
+            "start": str(run.start) if run.start else None,
+            "teachers": [_hash_of(path) for path in run.teachers],
+        },
+    )
     seed_everything(recipe.seed, verbose=False)
     return divide(faces, recipe.holdout, recipe.seed)
 
 
-def _claim(run: Run, settings: Mapping[str, Any]) -> None:
+def _claim(run: Run, recipe: Recipe, settings: Mapping[str, Any]) -> None:
     run.folder.mkdir(parents=True, exist_ok=True)
     path = run.folder / _RECIPE_FILE
     if (run.folder / MODEL_FILE).exists():
         raise DataError(f"{run.folder}: holds a finished run; choose another folder")
     if path.exists():
         before = json.loads(path.read_text("utf-8"))
+        # A setting that came after the run began has, for that run, its default.
+        defaults = {part.name: part.default for part in fields(recipe)}
+        before["recipe"] = defaults | before["recipe"]
+        before.setdefault("teachers", [])
         if before != json.loads(json.dumps(settings)):
             old, new = before["recipe"], settings["recipe"]
-            differs = sorted(k for k in {*old, *new} if old.get(k) != new.get(k)) or ["start"]
+            differs = sorted(k for k in {*old, *new} if old.get(k) != new.get(k)) or [
+                k for k in ("start", "teachers") if before[k] != settings[k]
+            ]
             raise DataError(
                 f"{run.folder}: holds a run with other settings ({', '.join(differs)}); resume it "
                 "with the same ones or choose another folder"
             )
     write_json(path, settings)
+
+
+def _hash_of(teacher: Path) -> str:
+    if not teacher.is_file():
+        raise DataError(f"{teacher}: no such checkpoint")
+    return file_sha256(teacher)
 
 
 def _resized(images: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
@@ -312,8 +340,16 @@ def _resized(images: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
     return np.stack([resize_square(image, size) for image in images])
 
 
-def _normalisation(images: npt.NDArray[np.uint8]) -> tuple[float, float]:
-    """Mean and standard deviation of the pixels, as fractions of white."""
+def _normalisation(images: npt.NDArray[np.uint8], recipe: Recipe, run: Run) -> tuple[float, float]:
+    """Mean and standard deviation of the pixels, as fractions of white.
+
+    Of the training faces, unless the weights to start from are made for others.
+    """
+    if run.start is not None:
+        before = checkpoint.load(run.start)[1].architecture
+        return before.mean, before.std
+    if recipe.weights == "imagenet":
+        return NORMALISATION[recipe.network]
     # By the histogram: exact, and no float copy of every picture.
     counts = np.bincount(images.ravel(), minlength=256).astype(np.float64)
     levels = np.arange(256) / 255
@@ -350,6 +386,9 @@ def _fit(
     recipe: Recipe,
     run: Run,
 ) -> None:
+    last = run.folder / _LAST
+    if recipe.weights == "imagenet" and run.start is None and not last.exists():
+        start_from_imagenet(module.network, recipe.network)
     if run.start is not None:
         _start_from(module.network, run.start, module.architecture)
     keeper = ModelCheckpoint(
@@ -381,7 +420,6 @@ def _fit(
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
-    last = run.folder / _LAST
     try:
         trainer.fit(
             module,

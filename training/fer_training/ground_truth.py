@@ -17,12 +17,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from fer_sdk.errors import DataError
 from fer_training.fetch import FACE_LANDMARKER, file_sha256
+from fer_training.margins import MARGINS, with_margin
 
 # Indices of MediaPipe's 478-point mesh. It names sides as the person has them, so its right eye is
 # the left one of the image. An eye's centre is the mean of its contour, which, unlike the iris,
@@ -31,10 +31,6 @@ _LEFT_EYE = (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 
 _RIGHT_EYE = (263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466)
 _LEFT_LIP_CORNER, _RIGHT_LIP_CORNER = 61, 291
 
-# A crop as tight as FER2013's is found far more often with a margin of its mean gray around it.
-# The second and third try are for what the first leaves.
-_MARGINS = (0.25, 0.5, 0.1)
-_UPSCALE = 4
 _MIN_CONFIDENCE = 0.3
 
 # Coordinates are stored as int16 steps of 1/16384 of the crop: +-2 crops, error below 0.0001 px.
@@ -195,15 +191,9 @@ def _four_points(landmarker: Any, image: npt.NDArray[np.uint8]) -> npt.NDArray[n
     import mediapipe
 
     side = len(image)
-    for margin in _MARGINS:
-        pad = round(side * margin)
-        padded = cv2.copyMakeBorder(
-            image, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=float(image.mean())
-        )
-        large = cv2.resize(padded, None, fx=_UPSCALE, fy=_UPSCALE, interpolation=cv2.INTER_CUBIC)
-        frame = mediapipe.Image(
-            image_format=mediapipe.ImageFormat.SRGB, data=cv2.cvtColor(large, cv2.COLOR_GRAY2RGB)
-        )
+    for margin in MARGINS:
+        picture, pad = with_margin(image, margin)
+        frame = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=picture)
         result = landmarker.detect(frame)
         if result.face_landmarks:
             mesh = np.array([(p.x, p.y) for p in result.face_landmarks[0]], np.float32)

@@ -18,6 +18,7 @@ from fer_sdk.contract import Task
 from fer_training.augmentation import Augmentation
 from fer_training.networks import Architecture, build, normalise
 from fer_training.recipe import EmotionRecipe, LandmarksRecipe, Recipe
+from fer_training.teachers import Teachers, distillation_loss
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -94,7 +95,7 @@ class TrainingModule(LightningModule):
 
 
 class EmotionModule(TrainingModule):
-    """Cross-entropy against soft targets ``[N, L]``."""
+    """Cross-entropy against soft targets ``[N, L]``, and what teachers say of the same faces."""
 
     def __init__(
         self,
@@ -102,9 +103,11 @@ class EmotionModule(TrainingModule):
         recipe: EmotionRecipe,
         augmentation: Augmentation,
         class_weights: torch.Tensor | None,
+        teachers: Teachers | None = None,
     ) -> None:
         super().__init__(architecture, recipe, augmentation)
         self.emotion_recipe = recipe
+        self.teachers = teachers
         labels = architecture.outputs
         self.mixup = v2.MixUp(alpha=recipe.mixup, num_classes=labels) if recipe.mixup else None
         self.class_weights: torch.Tensor | None
@@ -112,6 +115,11 @@ class EmotionModule(TrainingModule):
         self.train_accuracy = MulticlassAccuracy(labels, average="micro")
         self.holdout_accuracy = MulticlassAccuracy(labels, average="micro")
         self.holdout_f1 = MulticlassF1Score(labels, average="macro")
+
+    def on_fit_start(self) -> None:
+        """Bring the teachers to where the faces are."""
+        if self.teachers is not None:
+            self.teachers.to(self.device)
 
     def training_step(self, batch: Batch, _index: int) -> torch.Tensor:
         """One step on faces uint8 ``[N, S, S]`` and soft targets ``[N, L]``."""
@@ -127,6 +135,13 @@ class EmotionModule(TrainingModule):
             weight=self.class_weights,
             label_smoothing=self.emotion_recipe.label_smoothing,
         )
+        if self.teachers is not None:
+            share, temperature = (
+                self.emotion_recipe.distill,
+                self.emotion_recipe.distill_temperature,
+            )
+            taught = self.teachers.probabilities(varied, temperature)
+            loss = (1 - share) * loss + share * distillation_loss(logits, taught, temperature)
         self.train_accuracy(logits, targets.argmax(dim=1))
         self.log("train_loss", loss, on_step=False, on_epoch=True)
         self.log("train_accuracy", self.train_accuracy, on_step=False, on_epoch=True, prog_bar=True)

@@ -1,9 +1,12 @@
-"""The two networks: a ResNet18 each, as in the published student system.
+"""The networks: a ResNet18 for each task, as in the published student system, and two others.
 
 Emotion: ResNet18, a channel self-attention block on its last feature map, then a head 512-256-7.
 Landmarks: ResNet18, then a head 512-256-8. What differs from torchvision's ResNet18 is
 configuration: one gray channel, and how much the stem shrinks the picture, since a face here is
 48 pixels wide and not 224.
+
+EfficientNet-Lite0 is there to start from ImageNet and to teach the ResNet18; the vision transformer
+is there to compare with.
 """
 
 from __future__ import annotations
@@ -13,14 +16,23 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
-from torchvision.models import resnet18
+from torchvision.models import VisionTransformer, resnet18
 
 from fer_sdk.contract import Task
 from fer_sdk.errors import DataError
 
+NetworkName = Literal["resnet18", "efficientnet_lite0", "vit"]
+
 _FEATURES = 512
 _HIDDEN = 256
 _REDUCED = 32
+
+# The tiny transformer of Touvron et al., "Training data-efficient image transformers", ICML 2021.
+# On 8x8 patches it takes about as many multiplications as the ResNet18 with its stem of stride 1.
+_VIT_SIDE = 8
+_VIT_WIDTH = 192
+_VIT_HEADS = 3
+_VIT_LAYERS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +42,22 @@ class Architecture:
     Attributes:
         task: what it gives.
         outputs: emotion labels, or 8 for the landmarks' x and y.
-        network: the backbone.
+        network: ``"resnet18"``, ``"efficientnet_lite0"`` (Tan and Le, "EfficientNet", ICML 2019,
+            without what mobile hardware is slow at; needs timm) or ``"vit"`` (a tiny vision
+            transformer on 8x8 patches). What follows about stem and attention is ResNet18's.
         input_size: side of its square input, in pixels.
         stem: ``"torchvision"`` is the 7x7 convolution with stride 2; ``"stride1"`` the same
             convolution with stride 1; ``"3x3"`` a 3x3 convolution with stride 1.
         stem_pool: whether torchvision's 3x3 max-pool with stride 2 follows the stem.
         attention: whether the emotion network has its channel self-attention block.
-        dropout: in the head, between its two layers.
+        dropout: in the head, before its last layer.
         mean: of the pixels, as a fraction of white; subtracted from the input.
         std: of the pixels, as a fraction of white; the input is divided by it.
     """
 
     task: Task
     outputs: int
-    network: Literal["resnet18"] = "resnet18"
+    network: NetworkName = "resnet18"
     input_size: int = 48
     stem: Literal["torchvision", "stride1", "3x3"] = "stride1"
     stem_pool: bool = True
@@ -130,9 +144,80 @@ class ResNet18(nn.Module):
         return result if self.task == "emotion" else result.reshape(-1, 4, 2)
 
 
+class EfficientNetLite0(nn.Module):
+    """timm's EfficientNet-Lite0 for gray squares."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        try:
+            import timm
+        except ImportError as error:
+            raise DataError(
+                "network efficientnet_lite0 needs timm: pip install 'fer-sdk[teacher]'"
+            ) from error
+        self.task = architecture.task
+        self.backbone = timm.create_model(
+            "tf_efficientnet_lite0",
+            pretrained=False,
+            in_chans=1,
+            num_classes=architecture.outputs,
+            drop_rate=architecture.dropout,
+        )
+
+    def forward(self, faces: torch.Tensor) -> torch.Tensor:
+        """Normalised faces ``[N, 1, S, S]`` to logits ``[N, L]`` or landmarks ``[N, 4, 2]``."""
+        result: torch.Tensor = self.backbone(faces)
+        return result if self.task == "emotion" else result.reshape(-1, 4, 2)
+
+
+class ViT(nn.Module):
+    """torchvision's vision transformer for gray squares, cut into 8x8 patches."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        size = architecture.input_size
+        if size % _VIT_SIDE:
+            raise DataError(
+                f"input_size = {size}: network vit cuts faces into {_VIT_SIDE}x{_VIT_SIDE} patches "
+                f"and so needs a multiple of {_VIT_SIDE}"
+            )
+        patch = size // _VIT_SIDE
+        backbone = VisionTransformer(
+            image_size=size,
+            patch_size=patch,
+            num_layers=_VIT_LAYERS,
+            num_heads=_VIT_HEADS,
+            hidden_dim=_VIT_WIDTH,
+            mlp_dim=4 * _VIT_WIDTH,
+        )
+        backbone.conv_proj = nn.Conv2d(1, _VIT_WIDTH, patch, patch)
+        nn.init.trunc_normal_(backbone.conv_proj.weight, std=1 / patch)
+        nn.init.zeros_(backbone.conv_proj.bias)
+        backbone.heads = nn.Sequential(
+            nn.Dropout(architecture.dropout), nn.Linear(_VIT_WIDTH, architecture.outputs)
+        )
+        self.task = architecture.task
+        self.backbone = backbone
+
+    def forward(self, faces: torch.Tensor) -> torch.Tensor:
+        """Normalised faces ``[N, 1, S, S]`` to logits ``[N, L]`` or landmarks ``[N, 4, 2]``."""
+        result: torch.Tensor = self.backbone(faces)
+        return result if self.task == "emotion" else result.reshape(-1, 4, 2)
+
+
 def build(architecture: Architecture) -> nn.Module:
-    """A freshly initialised network."""
-    return ResNet18(architecture)
+    """A freshly initialised network.
+
+    Raises:
+        DataError: timm is not installed, or the input size does not suit the network.
+    """
+    if architecture.network == "efficientnet_lite0":
+        return EfficientNetLite0(architecture)
+    if architecture.network == "vit":
+        return ViT(architecture)
+    if architecture.network == "resnet18":
+        return ResNet18(architecture)
+    raise DataError(f"network {architecture.network!r} is not one that this fer-training knows")
 
 
 def normalise(faces: torch.Tensor, architecture: Architecture) -> torch.Tensor:

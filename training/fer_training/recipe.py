@@ -19,7 +19,9 @@ class Recipe:
     """What both tasks have in common.
 
     Attributes:
-        stem, stem_pool, input_size, dropout: see ``networks.Architecture``.
+        network, stem, stem_pool, input_size, dropout: see ``networks.Architecture``.
+        weights: ``"random"``, or ``"imagenet"`` to start from published weights (ResNet18 and
+            EfficientNet-Lite0); see ``pretrained.py``.
         holdout: share of the training faces kept out of training, by which early stopping, the
             choice of an epoch and the temperature are decided. PublicTest decides nothing.
         flip: whether every second face is mirrored.
@@ -45,6 +47,8 @@ class Recipe:
         seed: of everything random.
     """
 
+    network: Literal["resnet18", "efficientnet_lite0", "vit"] = "resnet18"
+    weights: Literal["random", "imagenet"] = "random"
     stem: Literal["torchvision", "stride1", "3x3"] = "stride1"
     stem_pool: bool = True
     input_size: int = 48
@@ -77,6 +81,18 @@ class Recipe:
     def __post_init__(self) -> None:
         for part in fields(self):
             self._check(part.name, getattr(self, part.name))
+        if self.network == "vit" and self.small_epochs:
+            raise DataError(
+                f"small_epochs = {self.small_epochs}: network vit takes faces of one size only; "
+                "use small_epochs = 0"
+            )
+        if self.weights == "imagenet" and self.network == "vit":
+            raise DataError("weights = 'imagenet': there are none for network vit; use 'random'")
+        if self.weights == "imagenet" and self.network == "resnet18" and self.stem == "3x3":
+            raise DataError(
+                "weights = 'imagenet': ResNet18's are for a 7x7 stem; use stem 'torchvision' or "
+                "'stride1'"
+            )
 
     def _check(self, name: str, value: object) -> None:
         wanted = typing.get_type_hints(type(self))[name]
@@ -104,7 +120,8 @@ class Recipe:
         """Read a recipe.
 
         Args:
-            path: a TOML file of settings; None for the recipe of the shipped model.
+            path: a TOML file of settings, or the bare name of one in the package; None for the
+                recipe of the shipped model.
             changes: settings that replace the file's, each value as TOML (a bare word is a text).
 
         Raises:
@@ -112,13 +129,9 @@ class Recipe:
         """
         source = f"{path}" if path else f"the packaged {cls._packaged()}"
         try:
-            text = (
-                path.read_text("utf-8")
-                if path
-                else (resources.files("fer_training") / "recipes" / cls._packaged()).read_text(
-                    "utf-8"
-                )
-            )
+            text = _packaged_text(cls._packaged() if path is None else f"{path}.toml")
+            if text is None:
+                text = typing.cast(Path, path).read_text("utf-8")
             values = tomllib.loads(text)
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise DataError(f"{source}: cannot be read as a recipe: {error}") from error
@@ -149,6 +162,9 @@ class EmotionRecipe(Recipe):
         class_weights: ``"balanced"`` weighs the loss of each label by the inverse of its count.
         sampling: ``"over"`` repeats faces of rare labels until all labels are as frequent as the
             most frequent, ``"under"`` leaves out faces until all are as rare as the rarest.
+        distill: share of the loss that comes from teachers, where some are given.
+        distill_temperature: by what the logits of teachers and student are divided before they are
+            compared: the higher, the more of the unlikely labels is taken over.
     """
 
     attention: bool = True
@@ -157,6 +173,8 @@ class EmotionRecipe(Recipe):
     mixup: float = 0.0
     class_weights: Literal["none", "balanced"] = "none"
     sampling: Literal["none", "over", "under"] = "none"
+    distill: float = 0.8
+    distill_temperature: float = 2.0
 
     @classmethod
     def _packaged(cls) -> str:
@@ -198,8 +216,16 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "label_smoothing": (0, 0.9),
     "votes": (0, 1),
     "mixup": (0, 10),
+    "distill": (0, 1),
+    "distill_temperature": (0.1, 100),
     "beta": (1e-6, 10),
 }
+
+
+def _packaged_text(name: str) -> str | None:
+    """A recipe of the package; None if ``name`` is not one."""
+    file = resources.files("fer_training") / "recipes" / name
+    return file.read_text("utf-8") if Path(name).name == name and file.is_file() else None
 
 
 def _type_name(wanted: type) -> str:

@@ -93,6 +93,26 @@ def require_weights(folder: Path, pattern: str) -> Path:
     return found[0]
 
 
+def limit_onnxruntime(threads: int | None) -> None:
+    """Make every session that is opened from now on use so many threads; None leaves it alone.
+
+    The packages offer no setting for it, and onnxruntime reads none from the environment.
+    """
+    if threads is None:
+        return
+    ort = require("onnxruntime", "onnxruntime")
+
+    class Limited(ort.InferenceSession):  # type: ignore[misc]
+        def __init__(
+            self, model: object, sess_options: Any = None, *others: Any, **named: Any
+        ) -> None:
+            options = sess_options or ort.SessionOptions()
+            options.intra_op_num_threads = threads
+            super().__init__(model, options, *others, **named)
+
+    ort.InferenceSession = Limited
+
+
 FER2013_WORDS: Mapping[str, str] = {
     "anger": "angry",
     "angry": "angry",

@@ -28,9 +28,9 @@ class Entry:
 
 RIVALS: Mapping[str, Entry] = {
     "openvino": Entry("OpenVINO", "openvino", "runtime", "emotion"),
-    "torch": Entry("PyTorch eager", "torch_program", "runtime", "emotion", {"mode": "eager"}),
+    "torch": Entry("PyTorch eager", "torch_network", "runtime", "emotion", {"mode": "eager"}),
     "torch-compiled": Entry(
-        "PyTorch compiled", "torch_program", "runtime", "emotion", {"mode": "compiled"}
+        "PyTorch compiled", "torch_network", "runtime", "emotion", {"mode": "compiled"}
     ),
     "fer": Entry("fer (Haar)", "fer_package", "package", "end to end", {"detector": "haar"}),
     "fer-mtcnn": Entry(

@@ -13,6 +13,7 @@ from fer_bench.rivals.adapter import (
     Rival,
     Task,
     as_colour,
+    limit_onnxruntime,
     require,
     require_weights,
 )
@@ -21,6 +22,7 @@ from fer_bench.rivals.adapter import (
 class _DeepFace:
     def __init__(self, task: Task) -> None:
         home = Path(os.environ.get("DEEPFACE_HOME", "~")) / ".deepface" / "weights"
+        limit_onnxruntime(task.threads)
         self._module: Any = require("deepface.DeepFace", "deepface")
         require_weights(home, "facial_expression_model_weights.*")
         cv2 = require("cv2", "opencv-contrib-python-headless")

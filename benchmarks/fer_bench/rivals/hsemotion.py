@@ -15,6 +15,7 @@ from fer_bench.rivals.adapter import (
     Task,
     as_colour,
     cut,
+    limit_onnxruntime,
     require,
     require_weights,
 )
@@ -26,6 +27,7 @@ _HOMES = {"hsemotion-onnx": "~/.hsemotion", "emotiefflib": "~/.emotiefflib"}
 class _HSEmotion:
     def __init__(self, task: Task) -> None:
         package = task.options["package"]
+        limit_onnxruntime(task.threads)
         if package == "hsemotion-onnx":
             module = require("hsemotion_onnx.facial_emotions", package)
             require_weights(Path(_HOMES[package]), f"{_MODEL}.onnx")

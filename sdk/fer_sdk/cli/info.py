@@ -19,6 +19,7 @@ from fer_sdk.cli.options import (
     LandmarksModel,
     Precision,
     PrecisionChoice,
+    ProviderOption,
     Threads,
     open_pipeline,
 )
@@ -26,14 +27,18 @@ from fer_sdk.cli.outcome import SOME_FAILED, complain
 from fer_sdk.errors import FerError
 
 if TYPE_CHECKING:
-    from fer_sdk.pipeline import PipelineInfo
+    from fer_sdk.pipeline import ModelInfo, PipelineInfo
 
 
-@app.command(epilog="Examples:\n\nfer info\n\nfer info --json\n\nfer info --device cuda")
+@app.command(
+    epilog="Examples:\n\nfer info\n\nfer info --json\n\nfer info --device cuda\n\n"
+    "fer info --device openvino --provider-option device_type=GPU"
+)
 def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     detector: Detector = DetectorChoice.auto,
     device: Device = DeviceChoice.auto,
+    provider_option: ProviderOption = None,
     precision: Precision = PrecisionChoice.auto,
     threads: Threads = None,
     emotion_model: EmotionModel = None,
@@ -55,6 +60,7 @@ def info(
         with open_pipeline(
             detector=detector,
             device=device,
+            provider_option=provider_option,
             precision=precision,
             threads=threads,
             emotion_model=emotion_model,
@@ -72,29 +78,55 @@ def info(
         "onnxruntime": runtime.version(),
         "mediapipe": installed_version(),
     }
-    providers = runtime.providers()
+    providers, devices = runtime.providers(), runtime.devices()
+    files = _bundled_files()
     warnings = conflicts()
     if as_json:
         report = {
             "versions": versions,
             "cores": runtime.usable_cores(),
             "providers": providers,
+            "devices": devices,
+            "bundled": files,
             "pipeline": None if running is None else running.to_dict(),
             "problem": problem,
             "conflicts": warnings,
         }
         print(json.dumps(report))
     else:
-        _print_info(versions, providers, running, warnings)
-    if problem is not None:
-        complain(problem)
+        _print_info(versions, providers, devices, running, files, warnings)
+    problems = [file["problem"] for file in files] + [problem]
+    for one in dict.fromkeys(filter(None, problems)):
+        complain(one)
+    if any(problems):
         raise typer.Exit(SOME_FAILED)
+
+
+def _bundled_files() -> list[dict[str, str | None]]:
+    """Name, hash and what is wrong of each model that comes with the package."""
+    from hashlib import sha256
+
+    from fer_sdk.bundle import bundled, read_bundled
+
+    files: list[dict[str, str | None]] = []
+    for file in sorted(bundled().iterdir(), key=lambda one: one.name):
+        if not file.name.endswith((".onnx", ".tflite")):
+            continue
+        found, problem = None, None
+        try:
+            found = sha256(read_bundled(file.name)).hexdigest()
+        except FerError as error:
+            problem = str(error)
+        files.append({"name": file.name, "sha256": found, "problem": problem})
+    return files
 
 
 def _print_info(
     versions: dict[str, str | None],
     providers: list[str],
+    devices: list[str],
     running: PipelineInfo | None,
+    files: list[dict[str, str | None]],
     warnings: list[str],
 ) -> None:
     from rich.console import Console
@@ -107,6 +139,7 @@ def _print_info(
     for name, version in versions.items():
         table.add_row(name.replace("_", "-"), version or "not installed")
     table.add_row("providers", ", ".join(providers))
+    table.add_row("devices here", ", ".join(devices))
     if running is not None:
         table.add_row("device", f"{running.device}, {running.threads} threads")
         table.add_row("detector", Text(f"{running.detector or 'none'} ({running.detector_reason})"))
@@ -115,10 +148,20 @@ def _print_info(
                 model.task,
                 Text(
                     f"{model.source}, version {model.version}, {model.precision}, "
-                    f"{model.input_size} px, {model.provider}\nsha256 {model.sha256}"
+                    f"{model.input_size} px, {model.provider}{_left(model)}\n"
+                    f"sha256 {model.sha256}"
                 ),
             )
         table.add_row("emotions", ", ".join(running.labels))
+    for file in files:
+        table.add_row("bundled", Text(f"{file['name']}, {'damaged' if file['problem'] else 'ok'}"))
     for warning in warnings or ["none"]:
         table.add_row("conflicts", Text(warning))
     Console().print(table)
+
+
+def _left(model: ModelInfo) -> str:
+    """What a device leaves to the CPU, where it does."""
+    if model.provider == "CPUExecutionProvider" or not model.cpu_nodes:
+        return ""
+    return f" ({model.cpu_nodes} of {model.nodes} operations on the CPU)"

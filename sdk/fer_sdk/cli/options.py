@@ -24,6 +24,11 @@ class DeviceChoice(StrEnum):
     auto = "auto"
     cpu = "cpu"
     cuda = "cuda"
+    openvino = "openvino"
+    coreml = "coreml"
+    directml = "directml"
+    tensorrt = "tensorrt"
+    xnnpack = "xnnpack"
 
 
 class PrecisionChoice(StrEnum):
@@ -38,10 +43,23 @@ Detector = Annotated[
     typer.Option(help='Finds the faces. "none" takes each photo as one face, already cropped.'),
 ]
 Device = Annotated[
-    DeviceChoice, typer.Option(help="Where the models run. A device that is named is a promise.")
+    DeviceChoice,
+    typer.Option(
+        help="Where the models run, by an onnxruntime that is built for it. A device that is named "
+        "is a promise."
+    ),
+]
+ProviderOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=VALUE",
+        help="An option of onnxruntime for the named device, such as device_type=GPU with "
+        "openvino. May be given several times.",
+    ),
 ]
 Precision = Annotated[
-    PrecisionChoice, typer.Option(help='Of the models; "auto" is int8 on the CPU.')
+    PrecisionChoice,
+    typer.Option(help='Of the models; "auto" is int8 on the CPU, and what suits the device else.'),
 ]
 Threads = Annotated[
     int | None,
@@ -64,9 +82,13 @@ def open_pipeline(
     emotion_model: Path | None,
     landmarks_model: Path | None,
     min_score: float = 0.5,
+    provider_option: list[str] | None = None,
 ) -> FerPipeline:
     from fer_sdk.pipeline import FerPipeline
 
+    options = [one.partition("=") for one in provider_option or ()]
+    if not all(name and equals for name, equals, _ in options):
+        raise typer.BadParameter("write it as NAME=VALUE", param_hint="--provider-option")
     name = None if detector is DetectorChoice.none else cast("DetectorName", detector.value)
     return FerPipeline(
         detector=name,
@@ -76,4 +98,5 @@ def open_pipeline(
         min_detection_score=min_score,
         emotion_model=emotion_model,
         landmarks_model=landmarks_model,
+        provider_options={name: value for name, _, value in options},
     )

@@ -5,6 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,31 +25,66 @@ from fer_sdk.cli.options import (
     LandmarksModel,
     Precision,
     PrecisionChoice,
+    ProviderOption,
     Threads,
     open_pipeline,
 )
 from fer_sdk.cli.outcome import SOME_FAILED, USAGE, complain, plain
-from fer_sdk.errors import FerError
+from fer_sdk.cli.photos import STDIN, Photo, find_photos, read_list
+from fer_sdk.errors import DataError, FerError
 
 if TYPE_CHECKING:
     from fer_sdk.face import Face
     from fer_sdk.pipeline import FerPipeline
 
+# Each holds a decoded picture, which may be large.
+_MOST_AT_ONCE = 16
+
 
 @app.command(
     epilog="Examples:\n\n"
     "fer predict photo.jpg\n\n"
-    "fer predict photo.jpg --save annotated.jpg\n\n"
+    "fer predict holiday/ --recursive --output faces.csv\n\n"
+    "fer predict 'holiday/**/*.jpg' --output faces.parquet\n\n"
     "fer predict holiday/*.jpg --save annotated/ --max-faces 3\n\n"
     "fer predict *.png --json | jq -r '.faces[].emotion'\n\n"
+    "curl -s https://example.org/face.jpg | fer predict -\n\n"
+    "find / -name '*.jpg' -size +1M | fer predict --from-file - --output faces.jsonl\n\n"
     "fer predict face.png --detector none"
 )
 def predict(
-    photos: Annotated[list[str], typer.Argument(metavar="PHOTO...", help="Picture files.")],
+    photos: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PHOTO",
+            help="Picture files, folders of them, patterns in quotes, or - for the content of one "
+            "on standard input.",
+            show_default=False,
+        ),
+    ] = None,
+    from_file: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="A file with a photo on each line; - for standard input.",
+        ),
+    ] = None,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Look into the folders in folders too.")
+    ] = False,
     as_json: Annotated[
         bool,
         typer.Option("--json", help="Print one JSON object a line, one line a photo."),
     ] = False,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write a .csv or .parquet with one row a face, or a .jsonl with one line a photo.",
+        ),
+    ] = None,
     save: Annotated[
         str | None,
         typer.Option(
@@ -59,6 +99,7 @@ def predict(
     ] = None,
     detector: Detector = DetectorChoice.auto,
     device: Device = DeviceChoice.auto,
+    provider_option: ProviderOption = None,
     precision: Precision = PrecisionChoice.auto,
     threads: Threads = None,
     min_score: Annotated[
@@ -69,19 +110,25 @@ def predict(
 ) -> None:
     """Say which emotions the faces of photos show.
 
-    A photo that cannot be read is reported on standard error and the others go on. Exit status: 0
-    done, 1 some photo failed, 2 nothing could start.
+    Of several photos as many are worked on at once as the cores allow, each with one thread unless
+    --threads says otherwise. A photo that cannot be read is reported on standard error and the
+    others go on. A table is written whole or not at all. Exit status: 0 done, 1 some photo failed,
+    2 nothing could start.
     """
-    targets: list[Path | None] = [None] * len(photos)
+    found = _found(photos or [], from_file, recursive)
+    targets: list[Path | None] = [None] * len(found)
     if save is not None:
-        targets = _targets(photos, save)
-    results: list[_Result] = []
+        targets = _targets([photo.name for photo in found], save)
+    if output is not None:
+        _check_output(output, [photo.name for photo in found], from_file)
+    at_once, model_threads = _shared_cores(len(found), threads)
     try:
         pipeline = open_pipeline(
             detector=detector,
             device=device,
+            provider_option=provider_option,
             precision=precision,
-            threads=threads,
+            threads=model_threads,
             min_score=min_score,
             emotion_model=emotion_model,
             landmarks_model=landmarks_model,
@@ -89,39 +136,55 @@ def predict(
     except FerError as error:
         complain(error)
         raise typer.Exit(USAGE) from error
-    with pipeline:
-        for photo, target in zip(photos, targets, strict=True):
-            result = _Result(photo)
-            try:
-                result.run(pipeline, target, max_faces)
-            except FerError as error:
-                result.error = str(error)
-                complain(error)
-            results.append(result)
-            if as_json:
-                print(json.dumps(result.to_dict()), flush=True)
+    results: list[_Result] = []
+    failed = faces = 0
+    try:
+        with pipeline, _table(output, pipeline) as add, _progress(len(found), as_json) as advance:
+            for result in _each(pipeline, found, targets, max_faces, at_once):
+                if result.error is not None:
+                    complain(result.error)
+                    failed += 1
+                faces += len(result.faces or ())
+                if as_json:
+                    print(json.dumps(result.to_dict()), flush=True)
+                if add is not None:
+                    add(result)
+                elif not as_json:
+                    results.append(result)
+                advance()
+    except DataError as error:
+        complain(error)
+        raise typer.Exit(SOME_FAILED) from error
     if not as_json:
         _print_faces(results)
-    if any(result.error is not None for result in results):
+        if output is not None:
+            print(plain(f"{output}: {faces} faces of {len(found) - failed} photos"))
+    if failed:
         raise typer.Exit(SOME_FAILED)
 
 
 class _Result:
     """What became of one photo."""
 
-    def __init__(self, photo: str) -> None:
-        self.photo = photo
+    def __init__(self, photo: Photo) -> None:
+        self.photo = photo.name
+        self.error = photo.problem
         self.size: tuple[int, int] | None = None
         self.faces: list[Face] | None = None
         self.saved: str | None = None
-        self.error: str | None = None
 
-    def run(self, pipeline: FerPipeline, target: Path | None, max_faces: int | None) -> None:
+    def look(
+        self,
+        pipeline: FerPipeline,
+        content: bytes | None,
+        target: Path | None,
+        max_faces: int | None,
+    ) -> None:
         from fer_sdk.draw import annotate
         from fer_sdk.image import load_image
         from fer_sdk.save import save_image
 
-        pixels = load_image(self.photo)
+        pixels = load_image(self.photo if content is None else content)
         self.size = pixels.shape[1], pixels.shape[0]
         self.faces = pipeline.predict(pixels, color="rgb", max_faces=max_faces)
         if target is not None:
@@ -138,6 +201,134 @@ class _Result:
             "saved": self.saved,
             "error": self.error,
         }
+
+
+def _found(photos: list[str], from_file: str | None, recursive: bool) -> list[Photo]:
+    """Every picture that was named, of which there is at least one."""
+    if [*photos, from_file].count(STDIN) > 1:
+        raise typer.BadParameter("standard input can be read only once", param_hint="-")
+    if STDIN in (*photos, from_file) and sys.stdin.isatty():
+        raise typer.BadParameter(
+            "nothing comes on standard input: fer predict - < photo.jpg", param_hint="-"
+        )
+    if from_file is not None:
+        try:
+            photos = [*photos, *read_list(from_file)]
+        except OSError as error:
+            raise typer.BadParameter(
+                f"{from_file} cannot be read: {error.strerror or error}", param_hint="--from-file"
+            ) from error
+    if not photos:
+        raise typer.BadParameter(
+            "name a photo, a folder or a pattern: fer predict photo.jpg", param_hint="PHOTO..."
+        )
+    return find_photos(photos, recursive=recursive)
+
+
+def _shared_cores(photos: int, threads: int | None) -> tuple[int, int | None]:
+    """How many photos are worked on at once, and the threads of a model run for each."""
+    from fer_sdk.runtime import usable_cores
+
+    if photos == 1:
+        return 1, threads
+    # Reading and detecting take most of the time and use one core a photo.
+    each = threads or 1
+    return max(1, min(photos, usable_cores() // each, _MOST_AT_ONCE)), each
+
+
+def _each(
+    pipeline: FerPipeline,
+    photos: list[Photo],
+    targets: list[Path | None],
+    max_faces: int | None,
+    at_once: int,
+) -> Iterator[_Result]:
+    """What became of each photo, in their order, with no more than a few held at any time."""
+
+    def look(photo: Photo, target: Path | None) -> _Result:
+        result = _Result(photo)
+        if photo.problem is None:
+            try:
+                result.look(pipeline, photo.content, target, max_faces)
+            except FerError as error:
+                result.error = str(error)
+        return result
+
+    waiting: deque[Future[_Result]] = deque()
+    with ThreadPoolExecutor(at_once) as pool:
+        try:
+            for photo, target in zip(photos, targets, strict=True):
+                waiting.append(pool.submit(look, photo, target))
+                if len(waiting) > 2 * at_once:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+@contextmanager
+def _table(output: str | None, pipeline: FerPipeline) -> Iterator[Callable[[_Result], None] | None]:
+    """A function that adds a photo to the table; None where none was asked for."""
+    if output is None:
+        yield None
+        return
+
+    from fer_sdk.rows import columns, face_row
+    from fer_sdk.table import open_table
+
+    by_photo = output.lower().endswith(".jsonl")
+    with open_table(output, {"image": str, **columns(pipeline.info.labels)}) as add:
+
+        def add_result(result: _Result) -> None:
+            if by_photo:
+                add(result.to_dict())
+                return
+            for number, face in enumerate(result.faces or ()):
+                add({"image": plain(result.photo), **face_row(number, face)})
+
+        yield add_result
+
+
+@contextmanager
+def _progress(photos: int, as_json: bool) -> Iterator[Callable[[], None]]:
+    """A function that moves a bar on standard error on by one photo."""
+    # Where both go to one screen, the lines of JSON are the progress.
+    shown = photos > 1 and sys.stderr.isatty() and not (as_json and sys.stdout.isatty())
+    if not shown:
+        yield lambda: None
+        return
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    with Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        # What is printed there is the result, and may go to a file.
+        redirect_stdout=False,
+    ) as bar:
+        task = bar.add_task("", total=photos)
+        yield lambda: bar.advance(task)
+
+
+def _check_output(output: str, photos: list[str], from_file: str | None) -> None:
+    """See that a table can be written, before anything else is done; never onto an input."""
+    from fer_sdk.table import check_table
+
+    goal = Path(output)
+    try:
+        check_table(goal)
+    except DataError as error:
+        raise typer.BadParameter(str(error), param_hint="--output") from error
+    if not goal.parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {goal.parent}", param_hint="--output")
+    if goal.resolve() in {Path(one).resolve() for one in (*photos, from_file) if one}:
+        raise typer.BadParameter("that is one of the inputs", param_hint="--output")
 
 
 def _targets(photos: list[str], save: str) -> list[Path | None]:
@@ -168,9 +359,10 @@ def _targets(photos: list[str], save: str) -> list[Path | None]:
         name = Path(photo)
         suffix = name.suffix if name.suffix.lower() in SUFFIXES else ".png"
         numbers = itertools.count(2)
-        target = goal / f"{name.stem}-faces{suffix}"
+        stem = "stdin" if photo == STDIN else name.stem
+        target = goal / f"{stem}-faces{suffix}"
         while str(target.resolve()).casefold() in taken:
-            target = goal / f"{name.stem}-faces-{next(numbers)}{suffix}"
+            target = goal / f"{stem}-faces-{next(numbers)}{suffix}"
         taken.add(str(target.resolve()).casefold())
         targets.append(target)
     return targets

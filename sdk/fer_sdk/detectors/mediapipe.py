@@ -10,12 +10,13 @@ import contextlib
 import functools
 import os
 import re
+import sys
 import tempfile
 import threading
 import weakref
 from collections.abc import Iterator
 from importlib import metadata
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -162,8 +163,9 @@ class MediaPipeDetector:
 
 
 def _open(min_score: float) -> tuple[Any, Any]:
-    import mediapipe
-    from mediapipe.tasks.python import BaseOptions, vision
+    with _without_sound():
+        import mediapipe
+        from mediapipe.tasks.python import BaseOptions, vision
 
     model = read_bundled("face_detection_short_range.tflite")
     options = vision.FaceDetectorOptions(
@@ -191,6 +193,24 @@ def _restored(pixels: Any, step: int) -> Box:
 
 
 @contextlib.contextmanager
+def _without_sound() -> Iterator[None]:
+    """Keep mediapipe from importing ``sounddevice``, of which it makes no use for pictures.
+
+    That opens the sound system, and where it has to look for its library it runs the compiler and
+    writes temporary files. Whoever needs MediaPipe's recording of sound in the same process
+    imports ``sounddevice`` first.
+    """
+    if "sounddevice" in sys.modules:
+        yield
+        return
+    sys.modules["sounddevice"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules["sounddevice"]
+
+
+@contextlib.contextmanager
 def _without_chatter() -> Iterator[None]:
     """Keep MediaPipe's native chatter off stderr; whatever else is written meanwhile gets there.
 
@@ -200,7 +220,7 @@ def _without_chatter() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(_stderr_lock)
         try:
-            held = stack.enter_context(tempfile.TemporaryFile(buffering=0))
+            held = stack.enter_context(_memory())
             stderr = os.dup(2)
         except OSError:
             # No stderr, or nowhere to keep what is written to it: chatter is the lesser evil.
@@ -216,6 +236,13 @@ def _without_chatter() -> Iterator[None]:
             others = b"".join(line for line in held.readlines() if not _CHATTER.match(line))
             if others:
                 os.write(2, others)
+
+
+def _memory() -> IO[bytes]:
+    """A file that has no name, and on Linux does not touch the disk either."""
+    if hasattr(os, "memfd_create"):
+        return open(os.memfd_create("fer_sdk"), "w+b", buffering=0)  # noqa: PTH123
+    return tempfile.TemporaryFile(buffering=0)
 
 
 _open_detectors: weakref.WeakSet[MediaPipeDetector] = weakref.WeakSet()

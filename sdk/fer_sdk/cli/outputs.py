@@ -1,0 +1,249 @@
+"""What the commands that watch a video write: a video, a table and a timeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fer_sdk.cli.outcome import complain, plain
+from fer_sdk.errors import FerError, VideoError
+
+if TYPE_CHECKING:
+    from fer_sdk.stream import Frame
+    from fer_sdk.timeline import Person, Timeline
+
+_MOST_ROWS = 20
+
+SaveOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="VIDEO",
+        help="Write the video with its faces drawn: .mp4, .webm (which browsers play), .mov, .mkv "
+        "or .avi. Without sound.",
+    ),
+]
+TableOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--table",
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Write a .csv or .parquet with one row a face of each frame, or a .jsonl with one "
+        "line a frame.",
+    ),
+]
+TimelineOption = Annotated[
+    Path | None,
+    typer.Option(metavar="PICTURE", help="Draw how the scores of each person went over time."),
+]
+DetectEvery = Annotated[
+    int,
+    typer.Option(
+        min=1, metavar="N", help="Run the detector on every Nth frame, and follow faces between."
+    ),
+]
+Smoothing = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        metavar="SECONDS",
+        help="Time constant of the smoothing of scores: of a change 63 % show after this time. 0 "
+        "gives each frame's own scores.",
+    ),
+]
+Keep = Annotated[
+    float,
+    typer.Option(
+        min=0.001, metavar="SECONDS", help="How long a face may be hidden and keep its number."
+    ),
+]
+MaxFaces = Annotated[
+    int | None,
+    typer.Option(min=1, help="Keep the largest faces of a frame.", show_default="all"),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Files to write, each of them whole or not at all."""
+
+    save: Path | None
+    table: Path | None
+    timeline: Path | None
+
+    @property
+    def paths(self) -> list[Path]:
+        return [path for path in (self.save, self.table, self.timeline) if path is not None]
+
+    def check(self, source: Path | None) -> None:
+        """See before anything is done that they can be written; never onto the input.
+
+        Raises:
+            typer.BadParameter: one cannot.
+        """
+        from fer_sdk.save import SUFFIXES
+        from fer_sdk.table import check_table
+        from fer_sdk.video_write import check_video
+
+        taken = {source.resolve()} if source is not None else set()
+        for path, hint in (
+            (self.save, "--save"),
+            (self.table, "--table"),
+            (self.timeline, "--timeline"),
+        ):
+            if path is None:
+                continue
+            try:
+                if path is self.save:
+                    check_video(path)
+                elif path is self.table:
+                    check_table(path)
+                elif path.suffix.lower() not in SUFFIXES:
+                    raise VideoError(f"{path}: pictures are written as {', '.join(SUFFIXES)}")
+            except FerError as error:
+                raise typer.BadParameter(str(error), param_hint=hint) from error
+            if not path.parent.is_dir():
+                raise typer.BadParameter(f"there is no folder {path.parent}", param_hint=hint)
+            if path.resolve() in taken:
+                raise typer.BadParameter("that is the input or another output", param_hint=hint)
+            taken.add(path.resolve())
+
+    @contextmanager
+    def open(
+        self, labels: tuple[str, ...], rate: float, timeline: Timeline
+    ) -> Iterator[Callable[[Frame], None]]:
+        """A function that takes a frame. On an error nothing appears under any of the names.
+
+        Raises:
+            FerError: a file cannot be written.
+        """
+        from fer_sdk.save import save_image
+
+        with ExitStack() as stack:
+            takers: list[Callable[[Frame], None]] = [timeline.add]
+            if self.save is not None:
+                takers.append(stack.enter_context(_film(self.save, rate)))
+            if self.table is not None:
+                takers.append(stack.enter_context(_rows(self.table, labels)))
+
+            def take(frame: Frame) -> None:
+                for taker in takers:
+                    taker(frame)
+
+            yield take
+            if self.timeline is not None:
+                save_image(timeline.draw(), self.timeline)
+
+
+@contextmanager
+def _film(path: Path, rate: float) -> Iterator[Callable[[Frame], None]]:
+    from fer_sdk.draw import annotate
+    from fer_sdk.video_write import open_video
+
+    with open_video(path, rate) as show:
+
+        def take(frame: Frame) -> None:
+            if frame.image is not None:
+                show(frame.time, annotate(frame.image, frame.faces))
+
+        yield take
+
+
+@contextmanager
+def _rows(path: Path, labels: tuple[str, ...]) -> Iterator[Callable[[Frame], None]]:
+    from fer_sdk.rows import columns, face_row
+    from fer_sdk.table import open_table
+
+    by_frame = path.suffix.lower() == ".jsonl"
+    with open_table(path, {"frame": int, "time": float, **columns(labels)}) as add:
+
+        def take(frame: Frame) -> None:
+            if by_frame:
+                add(frame.to_dict())
+                return
+            when = {"frame": frame.index, "time": frame.time}
+            for number, face in enumerate(frame.faces):
+                add({**when, **face_row(number, face)})
+            if not frame.faces:
+                add(when)
+
+        yield take
+
+
+class Seen:
+    """How far it came, and what is wrong with the video, if what there is of it can be used."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.time = 0.0
+        self.problem: VideoError | None = None
+
+    def all_of(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """The frames that there are.
+
+        Raises:
+            VideoError: there are none.
+        """
+        try:
+            for frame in frames:
+                yield frame
+                self.frames, self.time = frame.index + 1, frame.time
+        except VideoError as error:
+            if not self.frames:
+                raise
+            self.problem = error
+
+    @property
+    def rate(self) -> float:
+        """Frames a second."""
+        from fer_sdk.video import USUAL_RATE
+
+        return (self.frames - 1) / self.time if self.frames > 1 and self.time > 0 else USUAL_RATE
+
+    def report(self, outputs: Outputs) -> None:
+        """Say on standard error what was done, after it was broken off."""
+        unwritten = f"; not written: {names(outputs.paths)}" if outputs.paths else ""
+        complain(f"{self.frames} frames were done, to {self.time:.2f} s{unwritten}")
+
+
+def print_people(people: list[Person], rate: float) -> None:
+    """A table of who was seen, when, and with which emotions on average."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from fer_sdk.timeline import clock
+
+    console = Console()
+    if not people:
+        console.print("no face was seen")
+        return
+    table = Table(header_style="bold")
+    for title in ("person", "from", "to", "seen"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for title in ("on average", "then"):
+        table.add_column(title, no_wrap=True)
+    for person in sorted(people[:_MOST_ROWS], key=lambda person: person.track_id):
+        first, second = sorted(person.scores.items(), key=lambda score: -score[1])[:2]
+        table.add_row(
+            f"#{person.track_id}",
+            clock(person.first),
+            clock(person.last),
+            f"{person.frames / rate:.1f} s",
+            Text(f"{first[0]} {first[1]:.0%}", style="bold"),
+            Text(f"{second[0]} {second[1]:.0%}", style="dim"),
+        )
+    console.print(table)
+    if len(people) > _MOST_ROWS:
+        console.print(f"and {len(people) - _MOST_ROWS} more, seen for less")
+
+
+def names(paths: list[Path]) -> str:
+    """Files as a sentence names them."""
+    return plain(", ".join(map(str, paths)))
