@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import os
@@ -10,7 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-import tracemalloc
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -92,10 +92,12 @@ def _shots(source: Any, **settings: Any) -> list[Shot]:
 def _until_error(source: Any, **settings: Any) -> tuple[list[Shot], VideoError]:
     given: dict[str, Any] = {"color": "bgr", "times": None, "fps": None, **LIMITS, **settings}
     shots = []
-    with pytest.raises(VideoError) as caught:
+    try:
         for shot in open_frames(source, **given):
-            shots.append(shot)  # noqa: PERF402
-    return shots, caught.value
+            shots.append(shot)
+    except VideoError as error:
+        return shots, error
+    pytest.fail("nothing was wrong with it")
 
 
 # Reading
@@ -107,7 +109,7 @@ def test_a_file_gives_all_frames_at_its_own_times(kind: str, tmp_path: Path) -> 
     shots = _shots(path)
     assert [shot.time for shot in shots] == pytest.approx([i / 25 for i in range(50)], abs=6e-4)
     levels = [float(shot.pixels.mean()) for shot in shots]
-    assert levels == pytest.approx([20 + 2 * i for i in range(50)], abs=3)
+    assert levels == pytest.approx([20 + 2 * i for i in range(50)], abs=4)
     facts = read_facts(path)
     assert facts.rate == pytest.approx(25)
     assert facts.duration == pytest.approx(2.0)
@@ -364,7 +366,7 @@ def test_settings_are_checked_before_the_first_frame(
 
 @pytest.mark.parametrize("source", [b"bytes", 3.5, None, -1, np.zeros((4, 4), np.uint8)])
 def test_what_cannot_be_a_video_is_refused(source: Any, pipeline: FerPipeline) -> None:
-    with pytest.raises(SettingError, match="not a video|numbered from 0"):
+    with pytest.raises(SettingError, match=r"not a video|numbered from 0"):
         pipeline.stream(source)
 
 
@@ -407,11 +409,12 @@ def test_scores_are_smoothed_with_the_time_constant(models: tuple[Path, Path]) -
     with _bright(models, Bright()) as pipeline:
         raw = [frame.faces[0] for frame in pipeline.stream(frames, smoothing=None, fps=30)]
         smooth = [frame.faces[0] for frame in pipeline.stream(frames, smoothing=0.4, fps=30)]
-    before, after = raw[0].scores["neutral"], raw[-1].scores["neutral"]
-    assert after - before > 0.5
+    label = raw[-1].emotion
+    before, after = raw[0].scores[label], raw[-1].scores[label]
+    assert after - before > 0.3
     for i in (30, 35, 45, 59):
         share = 1 - np.exp(-((i - 29) / 30) / 0.4)
-        shown = smooth[i].scores["neutral"]
+        shown = smooth[i].scores[label]
         assert shown == pytest.approx(before + share * (after - before), abs=1e-6)
         assert sum(smooth[i].scores.values()) == pytest.approx(1, abs=1e-5)
         assert smooth[i].confidence == max(smooth[i].scores.values())
@@ -494,27 +497,18 @@ class _Still:
 
 def test_an_hour_of_frames_leaves_memory_flat() -> None:
     picture = np.zeros((120, 1280, 3), np.uint8)
-    rate, hour = 30, 3600
+    rate, hour = 10, 3600
     shots = (Shot(i / rate, picture, picture) for i in range(hour * rate))
-    stream = follow(shots, _Still(), detect_every=3, smoothing=0.3, keep=1.0, images=True)
-    process = psutil.Process()
-    held, resident = [], []
-    tracemalloc.start()
-    try:
-        for frame in stream:
-            if frame.index % (300 * rate) == 0:
-                held.append(tracemalloc.get_traced_memory()[0])
-                resident.append(process.memory_info().rss)
-            if frame.index == 60 * rate:
-                tracemalloc.stop()
-                tracemalloc.start()
-            last = frame.faces[0].track_id
-    finally:
-        tracemalloc.stop()
-    assert last is not None
-    assert last > 3000
-    assert held[-1] < 200_000
-    assert max(resident[1:]) - min(resident[1:]) < 8 * 2**20
+    process, objects, resident, ids = psutil.Process(), [], [], set()
+    for frame in follow(shots, _Still(), detect_every=3, smoothing=0.3, keep=1.0, images=True):
+        ids.add(frame.faces[0].track_id)
+        if frame.index % (300 * rate) == 0:
+            gc.collect()
+            objects.append(len(gc.get_objects()))
+            resident.append(process.memory_info().rss)
+    assert len(ids) > 1000
+    assert max(objects[1:]) - min(objects[1:]) < 100
+    assert max(resident[1:]) - min(resident[1:]) < 4 * 2**20
 
 
 def test_frames_are_taken_only_as_they_are_asked_for(pipeline: FerPipeline) -> None:
@@ -639,9 +633,14 @@ def test_frames_of_another_size_are_fitted_in(tmp_path: Path) -> None:
 def test_an_error_while_writing_leaves_what_was_there(tmp_path: Path) -> None:
     target = tmp_path / "out.mp4"
     target.write_bytes(b"before")
-    with pytest.raises(KeyboardInterrupt), open_video(target, 25) as show:
-        show(0.0, videos.plain(1)[0])
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with open_video(target, 25) as show:
+            show(0.0, videos.plain(1)[0])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert target.read_bytes() == b"before"
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -654,15 +653,20 @@ def test_a_disk_that_is_full_is_found_out(kind: str, tmp_path: Path) -> None:
         "from fer_sdk.video_write import open_video\n"
         "from fer_sdk import VideoError\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))\n"
-        "noise = numpy.random.default_rng(0).integers(0, 256, (128, 128, 3), numpy.uint8)\n"
+        "random = numpy.random.default_rng(0)\n"
         "try:\n"
         "    with open_video(sys.argv[1], 25) as show:\n"
-        "        for i in range(60): show(i / 25, numpy.roll(noise, 5 * i, 1))\n"
+        "        for i in range(60):\n"
+        "            show(i / 25, random.integers(0, 256, (128, 128, 3), numpy.uint8))\n"
         "except VideoError as error: print(error)\n"
     )
     target = tmp_path / f"out{kind}"
     done = subprocess.run(
-        [sys.executable, "-c", code, str(target)], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code, str(target)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
     )
     assert done.stdout.startswith(f"{target}: cannot be written: "), done.stderr
     assert done.stderr == ""
@@ -670,16 +674,19 @@ def test_a_disk_that_is_full_is_found_out(kind: str, tmp_path: Path) -> None:
 
 
 def test_a_disk_without_room_ends_it_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = 0
+    shown = []
     usage = type("Usage", (), {"free": 2**30})
     monkeypatch.setattr("fer_sdk.video_write.shutil.disk_usage", lambda _: usage)
-    with (
-        pytest.raises(VideoError, match=r"out\.mp4: cannot be written: no space left"),
-        open_video(tmp_path / "out.mp4", 25) as show,
-    ):
-        for shown in range(500):
-            show(shown / 25, videos.plain(1)[0])
-            if shown == 100:
-                usage.free = 1000
-    assert shown < 200
+
+    def write() -> None:
+        with open_video(tmp_path / "out.mp4", 25) as show:
+            for i in range(500):
+                show(i / 25, videos.plain(1)[0])
+                shown.append(i)
+                if i == 100:
+                    usage.free = 1000
+
+    with pytest.raises(VideoError, match=r"out\.mp4: cannot be written: no space left"):
+        write()
+    assert 100 < len(shown) < 200
     assert list(tmp_path.iterdir()) == []

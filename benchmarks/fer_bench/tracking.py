@@ -217,7 +217,7 @@ def _framing(pipeline: FerPipeline, portrait: Image) -> Box:
     canvas = cv2.copyMakeBorder(
         portrait, height, height, width, width, cv2.BORDER_CONSTANT, value=(128, 124, 118)
     )
-    box = pipeline.predict(canvas, color="rgb", max_faces=1)[0].box
+    box = pipeline.predict(np.asarray(canvas, np.uint8), color="rgb", max_faces=1)[0].box
     return Box(box.x / width - 1, box.y / height - 1, box.width / width, box.height / height)
 
 

@@ -110,7 +110,7 @@ def sightings(scene: Scene, rate: float, noise: Noise, seed: int) -> list[Sighti
         for _ in range(random.poisson(noise.false)):
             x, y, side = random.uniform((0, 0, 40), (WIDTH - 140, HEIGHT - 140, 140))
             found.append((Box(x, y, side, side), None))
-        random.shuffle(found)  # type: ignore[arg-type]
+        random.shuffle(found)
         seen.append(
             Sighting(frame / rate, [box for box, _ in found], [place for _, place in found])
         )

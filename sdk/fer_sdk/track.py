@@ -95,14 +95,9 @@ class Tracker:
             track.found = False
         numbers = []
         for place, box in enumerate(boxes):
-            track = owners.get(place)
-            if track is None:
-                self._given += 1
-                track = _Track(self._given, box, time)
-                self._tracks.append(track)
-            else:
-                track.see(time, box)
-                track.found = True
+            track = owners.get(place) or self._newcomer(time, box)
+            track.see(time, box)
+            track.found = True
             numbers.append(track.number)
         return numbers
 
@@ -122,6 +117,12 @@ class Tracker:
             x, y, width, height = track.box
             track.box = Box(x * across, y * down, width * across, height * down)
             track.velocity = track.velocity[0] * across, track.velocity[1] * down
+
+    def _newcomer(self, time: float, box: Box) -> _Track:
+        self._given += 1
+        track = _Track(self._given, box, time)
+        self._tracks.append(track)
+        return track
 
     def _may_come_back(self, track: _Track, time: float, width: int, height: int) -> bool:
         x, y = _centre(track.at(time))

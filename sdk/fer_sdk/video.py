@@ -114,12 +114,14 @@ def read_facts(source: str | os.PathLike[str]) -> VideoFacts:
     claimed = _claimed_rate(capture)
     with quiet():
         count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        times = []
+        times: list[float] = []
         while len(times) < _PROBED_FRAMES and capture.grab():
             times.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
         capture.release()
     duration = count / claimed if claimed is not None and 0 < count < math.inf else None
-    apart = statistics.median_low([later - one for one, later in itertools.pairwise(times)] or [0.0])
+    apart = statistics.median_low(
+        [later - one for one, later in itertools.pairwise(times)] or [0.0]
+    )
     if not 1 / _HIGHEST_RATE <= apart < math.inf:
         return VideoFacts(claimed or USUAL_RATE, duration)
     # A container may claim its clock's unit as its rate; times may be rounded to milliseconds.
@@ -191,7 +193,7 @@ class _Container:
         self._before = -math.inf
 
     def now(self, index: int, capture: Any) -> float:
-        moment = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        moment = float(capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000
         if not index:
             moment = moment if 0 <= moment < math.inf else 0.0
         elif not self._before < moment < math.inf:
@@ -201,14 +203,14 @@ class _Container:
 
 
 def _file_shots(path: Path, name: str, capture: Any, color: Color, clock: _Clock) -> Iterator[Shot]:
-    index, moment = 0, 0.0
+    index, moment, end = 0, 0.0, 0.0
     try:
         while (bgr := _read(capture, name)) is not None:
             moment = clock.now(index, capture)
+            end = max(end, _claimed(capture, cv2.CAP_PROP_POS_MSEC) / 1000)
             yield _shot(moment, bgr, color)
             index += 1
         count, rate = _claimed(capture, cv2.CAP_PROP_FRAME_COUNT), _claimed_rate(capture)
-        end = _claimed(capture, cv2.CAP_PROP_POS_MSEC) / 1000
     finally:
         capture.release()
     if not index:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from fer_sdk.errors import VideoError
 from fer_sdk.quiet import quiet, quiet_opening
 from fer_sdk.save import path_written_whole
+from fer_sdk.video_container import is_cut
 
 _CODECS = {".mp4": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG", ".webm": "VP80"}
 KINDS = tuple(_CODECS)
@@ -104,7 +105,8 @@ class _Film:
             capture = cv2.VideoCapture(str(self._temporary))
             there = capture.get(cv2.CAP_PROP_FRAME_COUNT) if capture.isOpened() else 0
             capture.release()
-        if abs(there - self._written) > max(2, self._written / 100):
+        missing = abs(there - self._written) > max(2, self._written / 100)
+        if missing or is_cut(self._temporary):
             raise VideoError(
                 f"{self._target}: cannot be written: {self._room()}the file did not come out whole"
             )
