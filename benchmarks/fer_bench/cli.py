@@ -154,10 +154,10 @@ def run(
         list[str] | None,
         typer.Option(metavar="NAME=PATH", help="interpreter that has this rival; repeatable"),
     ] = None,
-    torch_program: Annotated[
+    checkpoint: Annotated[
         Path | None,
         typer.Option(
-            help="torch.export program of the emotion model, for the rival torch",
+            help="the emotion model's .safetensors of fer-train, for PyTorch as a rival",
             exists=True,
             dir_okay=False,
         ),
@@ -230,7 +230,7 @@ def run(
         roofline=roofline,
         rivals=_rivals(rival),
         rival_pythons=_pythons(rival_python or []),
-        torch_program=torch_program,
+        checkpoint=checkpoint,
         photo=image,
         data=data,
         split=split,

@@ -188,7 +188,7 @@ def measure(
         if faces is not None:
             progress("faces of 48x48 pixels", 0.1)
             given = _accuracy_of_given(faces, pipeline)
-            low = answers(pipeline, faces, faces.images, given)
+            low = answers(pipeline, faces, list(faces.images), given)
             progress("faces on a canvas", 0.3)
             wide = answers(pipeline, faces, [on_canvas(face) for face in faces.images], given)
         progress("pictures without faces", 0.5)

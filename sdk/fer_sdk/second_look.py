@@ -63,7 +63,7 @@ class SecondLook:
     def applies(image: npt.NDArray[np.uint8]) -> bool:
         """Whether a picture ``[H, W, 3]`` is of the size and shape of a face crop."""
         shorter, longer = sorted(image.shape[:2])
-        return longer <= min(LARGEST_SIDE, LONGEST_RATIO * shorter)
+        return bool(longer <= min(LARGEST_SIDE, LONGEST_RATIO * shorter))
 
     def look(
         self, image: npt.NDArray[np.uint8], landmarks: LandmarksModel

@@ -101,8 +101,9 @@ def limit_onnxruntime(threads: int | None) -> None:
     if threads is None:
         return
     ort = require("onnxruntime", "onnxruntime")
+    session: Any = ort.InferenceSession
 
-    class Limited(ort.InferenceSession):  # type: ignore[misc]
+    class Limited(session):  # type: ignore[misc]
         def __init__(
             self, model: object, sess_options: Any = None, *others: Any, **named: Any
         ) -> None:
