@@ -402,7 +402,8 @@ def tracking(
     People cross, turn back before each other, walk behind a pillar, come and go, and wander about
     in a crowd: as boxes with a detector's noise for the tracker alone, and as portraits before the
     whole pipeline. A switch is somebody with another number than before; mixed is a number that
-    went over to somebody else. No scene was used to tune the tracker.
+    went over to somebody else; away is a second or longer without being found, after which another
+    number is right. No scene was used to tune the tracker.
     """
     import json
 

@@ -81,40 +81,25 @@ def show_comparison(comparison: Comparison, console: Console) -> None:
 
 def show_tracking(results: list[TrackingResult], console: Console) -> None:
     """Print how well faces kept their numbers, a line for each kind of scene and its setting."""
+    boxes = [one for one in results if one.detect_every is None]
+    pictures = [one for one in results if one.detect_every is not None]
     for title, some in (
-        ("Boxes with a detector's noise", [one for one in results if one.detect_every is None]),
-        (
-            "Pictures; the detector on every Nth frame",
-            [one for one in results if one.detect_every is not None],
-        ),
+        ("Boxes with a detector's noise", boxes),
+        ("Pictures; the detector on every Nth frame, off in sides of the face", pictures),
     ):
         if not some:
             continue
-        table = RichTable(title=title, title_justify="left")
-        for head in (
-            "scene",
-            "fps",
-            "every",
-            "scenes",
-            "people",
-            "found",
-            "switches",
-            "mixed",
-            "off",
-        ):
-            table.add_column(head, justify="left" if head == "scene" else "right", no_wrap=True)
+        table = RichTable(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+        table.add_column("scene", no_wrap=True)
+        more = ("every", "off") if some is pictures else ()
+        for head in ("fps", "scenes", "people", "found", "switches", "mixed", "away", *more):
+            table.add_column(head, justify="right", no_wrap=True)
         for one in some:
-            table.add_row(
-                one.scene,
-                f"{one.rate:.0f}",
-                "" if one.detect_every is None else str(one.detect_every),
-                str(one.scenes),
-                str(one.people),
-                f"{one.seen / one.visible:.1%}" if one.visible else "",
-                str(one.switches),
-                str(one.mixed),
-                "" if one.off is None else f"{one.off:.3f}",
-            )
+            found = f"{one.seen / one.visible:.1%}" if one.visible else ""
+            counts = (one.scenes, one.people, found, one.switches, one.mixed, one.away)
+            off = "" if one.off is None else f"{one.off:.3f}"
+            rest = (str(one.detect_every), off) if more else ()
+            table.add_row(one.scene, f"{one.rate:.0f}", *map(str, counts), *rest)
         console.print(table)
 
 

@@ -22,6 +22,7 @@ from fer_sdk.track import Tracker
 Image = npt.NDArray[np.uint8]
 
 RATES = (5.0, 10.0, 30.0, 60.0)
+_KEPT = 1.0
 _CLOSE = 2.0
 """Size of the faces in pictures: the detector's range is short."""
 _SAME = 0.3
@@ -42,6 +43,8 @@ class TrackingResult:
         visible: times that somebody could be seen.
         switches: times that somebody had another number than when last found.
         mixed: times that a number went over to somebody else.
+        away: times that somebody was not found for longer than a face is kept, after which another
+            number is right.
         off: mean distance of the box from the truth, in sides; None where boxes were given.
     """
 
@@ -54,6 +57,7 @@ class TrackingResult:
     seen: int
     switches: int
     mixed: int
+    away: int
     off: float | None = None
 
     def to_dict(self) -> dict[str, object]:
@@ -65,12 +69,15 @@ class _Score:
     """Counts the numbers that people have over the frames of one scene."""
 
     def __init__(self) -> None:
-        self.seen = self.switches = self.mixed = 0
+        self.seen = self.switches = self.mixed = self.away = 0
+        self._last_seen: dict[int, float] = {}
         self._number_of: dict[int, int] = {}
         self._owner_of: dict[int, int] = {}
 
-    def add(self, person: int, number: int) -> None:
+    def add(self, time: float, person: int, number: int) -> None:
         self.seen += 1
+        self.away += time - self._last_seen.get(person, time) > _KEPT
+        self._last_seen[person] = time
         self.switches += self._number_of.get(person, number) != number
         self.mixed += self._owner_of.get(number, person) != person
         self._number_of[person] = number
@@ -91,12 +98,12 @@ def measure_boxes(
     scores, people, visible = [], 0, 0
     for seed in seeds:
         scene = SCENES[name](np.random.default_rng(seed))
-        tracker, score = Tracker(), _Score()
+        tracker, score = Tracker(_KEPT), _Score()
         for sighting in sightings(scene, rate, noise or Noise(), seed):
             numbers = tracker.assign(sighting.time, sighting.boxes, WIDTH, HEIGHT)
             for number, person in zip(numbers, sighting.people, strict=True):
                 if person is not None:
-                    score.add(person, number)
+                    score.add(sighting.time, person, number)
             visible += len(scene.visible(sighting.time))
         scores.append(score)
         people += len(scene.people)
@@ -130,14 +137,14 @@ def measure_pictures(
         pictures = (draw(scene, frame / rate, portrait, framing) for frame in range(frames))
         score = _Score()
         for frame in pipeline.stream(
-            pictures, color="rgb", fps=rate, detect_every=detect_every, smoothing=None
+            pictures, color="rgb", fps=rate, detect_every=detect_every, smoothing=None, keep=_KEPT
         ):
             there = scene.visible(frame.time)
             visible += len(there)
             for person, number, distance in _matches(
                 there, {face.track_id or 0: face.box for face in frame.faces}
             ):
-                score.add(person, number)
+                score.add(frame.time, person, number)
                 off.append(distance)
         scores.append(score)
         people += len(scene.people)
@@ -268,5 +275,6 @@ def _result(
         seen=sum(score.seen for score in scores),
         switches=sum(score.switches for score in scores),
         mixed=sum(score.mixed for score in scores),
+        away=sum(score.away for score in scores),
         off=off,
     )

@@ -37,8 +37,8 @@ def annotate(
     """Draw faces on a copy of an image: box, landmarks, emotion and its confidence.
 
     Lines and text grow with the image and with the face. Labels stay inside the image, off each
-    other and off the faces: in a crowd a label that finds no room loses its percentage first, and
-    then is left out; the color of the box tells the emotion all the same.
+    other, off the faces and off all landmarks: in a crowd a label that finds no room gets smaller,
+    loses its percentage, and then is left out; the color of the box tells the emotion all the same.
 
     Args:
         image: as for ``FerPipeline.predict``.
@@ -58,12 +58,13 @@ def annotate(
     for face, outline in zip(shown, outlines, strict=True):
         _draw_face(canvas, face, outline)
     areas = np.array(outlines).reshape(-1, 4)
+    points = np.array([point for face in shown for point in face.landmarks]).reshape(-1, 2)
     labels = np.empty((0, 4), np.int64)
     for place, face in enumerate(shown):
         others = np.delete(areas, place, axis=0)
-        label = _fitting_label(face, outlines[place], others, labels, canvas.shape[:2])
+        label = _fitting_label(face, outlines[place], others, points, labels, canvas.shape[:2])
         if label is not None:
-            _draw_label(canvas, label, _color(face))
+            _draw_label(canvas, label, _color(face), _rim(_line(face, canvas.shape[:2])))
             labels = np.vstack([labels, label.area])
     if color == "rgb":
         return canvas
@@ -85,6 +86,12 @@ class _Area(NamedTuple):
         down = np.minimum(self.bottom, bottom) - np.maximum(self.top, top)
         covered = np.maximum(across, 0) * np.maximum(down, 0)
         return np.asarray(covered / ((right - left) * (bottom - top)), np.float64)
+
+    def holds(self, points: npt.NDArray[np.float64]) -> bool:
+        """Whether any of points ``[N, 2]`` lies in it."""
+        x, y = points.T
+        across, down = (self.left <= x) & (x < self.right), (self.top <= y) & (y < self.bottom)
+        return bool((across & down).any())
 
 
 class _Text(NamedTuple):
@@ -121,12 +128,22 @@ def _outline(face: Face, width: int, height: int) -> _Area:
     )
 
 
+def _line(face: Face, shape: tuple[int, ...]) -> int:
+    """How wide the lines of its box are: an odd number, as much inside as outside of it."""
+    wide = min(max(2.0, min(shape) / 260), _side(face) / 30)
+    return 2 * max(0, round((wide - 1) / 2)) + 1
+
+
+def _rim(line: int) -> int:
+    # Dark around the line shows it on bright ground; around a thin one it would hide the face.
+    return max(1, line // 4) if line > 1 else 0
+
+
 def _draw_face(canvas: npt.NDArray[np.uint8], face: Face, outline: _Area) -> None:
-    line = max(1, round(min(max(2.0, min(canvas.shape[:2]) / 260), _side(face) / 30)))
+    line = _line(face, canvas.shape[:2])
     corners = (outline.left, outline.top), (outline.right - 1, outline.bottom - 1)
-    if line > 1:
-        # A dark rim shows the line on bright ground; around a thin one it would hide the face.
-        cv2.rectangle(canvas, *corners, _DARK, line + 2 * max(1, line // 4))
+    if _rim(line):
+        cv2.rectangle(canvas, *corners, _DARK, line + 2 * _rim(line))
     cv2.rectangle(canvas, *corners, _color(face), line)
     one = 1 << _SUBPIXEL_BITS
     radius = max(1.0, _side(face) / 50)
@@ -145,21 +162,25 @@ def _fitting_label(
     face: Face,
     outline: _Area,
     others: npt.NDArray[np.int64],
+    points: npt.NDArray[np.float64],
     taken: npt.NDArray[np.int64],
     shape: tuple[int, ...],
 ) -> _Label | None:
-    """The longest wording that finds room, where it hides least of the faces."""
-    height, width = shape
+    """The longest wording in the largest letters that find room, where they hide least."""
     # Below 12 pixels letters run together; on a large picture that is looked at as a whole, the
     # least legible size grows with it.
-    tall = max(12.0, min(shape) / 90, min(min(shape) / 32, _side(face) / 6))
+    least = max(12.0, min(shape) / 90)
+    tall = max(least, min(min(shape) / 32, _side(face) / 6))
     number = "" if face.track_id is None else f"#{face.track_id} "
-    for words in (f"{number}{face.emotion} {face.confidence:.0%}", f"{number}{face.emotion}"):
-        text = _text(words, tall)
+    shorter = f"{number}{face.emotion}"
+    whole = f"{shorter} {face.confidence:.0%}"
+    for words, size in ((whole, tall), (whole, least), (shorter, least)):
+        text = _text(words, size)
         places = [
             (hidden, area)
-            for area in _places(text, outline, width, height)
+            for area in _places(text, outline, _line(face, shape) // 2, shape)
             if not area.overlaps(taken).any()
+            and not area.holds(points)
             and (hidden := _hidden(area, outline, others)) <= _HIDDEN_AT_MOST
         ]
         if places:
@@ -183,21 +204,30 @@ def _text(words: str, tall: float) -> _Text:
     return _Text(words, scale, weight, width, ascent, descent, max(2, round(tall / 5)))
 
 
-def _places(text: _Text, outline: _Area, width: int, height: int) -> Iterator[_Area]:
-    """Where a label can go, best first: above the box, below it, inside of it."""
+def _places(
+    text: _Text, outline: _Area, reach: int, shape: tuple[int, ...]
+) -> Iterator[_Area]:
+    """Where a label can go, best first: above the box, below it, inside of it.
+
+    Outside it continues the lines of the box, which reach so far beyond it.
+    """
+    height, width = shape
     across = text.width + 2 * text.padding
     down = text.ascent + text.descent + 2 * text.padding
     if across > width or down > height:
         return
-    for top in (outline.top - down, outline.bottom, outline.top, outline.bottom - down):
+    above, below = outline.top - reach - down, outline.bottom + reach
+    for top in (above, below, outline.top, outline.bottom - down):
         if not 0 <= top <= height - down:
             continue
-        for left in (outline.left, outline.right - across):
+        for left in (outline.left - reach, outline.right + reach - across):
             inside = min(max(left, 0), width - across)
             yield _Area(inside, top, inside + across, top + down)
 
 
-def _draw_label(canvas: npt.NDArray[np.uint8], label: _Label, fill: tuple[int, int, int]) -> None:
+def _draw_label(
+    canvas: npt.NDArray[np.uint8], label: _Label, fill: tuple[int, int, int], rim: int
+) -> None:
     area, text = label
     canvas[area.top : area.bottom, area.left : area.right] = fill
     brightness = 0.299 * fill[0] + 0.587 * fill[1] + 0.114 * fill[2]

@@ -1,0 +1,63 @@
+"""The documentation: it builds without a warning, and its code runs."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from markdown_it import MarkdownIt
+
+import videos
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def _code(page: Path) -> list[str]:
+    """The blocks of a page that are marked ``python``; what needs more than a photo says ``py``."""
+    tokens = MarkdownIt().parse(page.read_text("utf-8"))
+    return [token.content for token in tokens if token.type == "fence" and token.info == "python"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, example_photo: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the pages' files are: a photo, and a video of it in which it moves."""
+    shutil.copy(example_photo, tmp_path / "photo.jpg")
+    photo = cv2.imread(str(example_photo))
+    videos.write(tmp_path / "talk.mp4", (np.roll(photo, 4 * i, axis=1) for i in range(6)), fps=10)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if _code(page)], ids=lambda page: page.stem
+)
+def test_the_code_of_a_page_runs(page: Path, folder: Path) -> None:
+    photo = cv2.imread(str(folder / "photo.jpg"))
+    given = {"image": photo, "images": [photo], "__name__": page.stem}
+    for code in _code(page):
+        exec(compile(code, str(page), "exec"), given)
+
+
+def test_the_pages_with_code_are_found() -> None:
+    assert {"README", "index", "video", "devices"} <= {page.stem for page in PAGES if _code(page)}
+
+
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("material", reason="needs the docs extra")
+    pytest.importorskip("mkdocstrings", reason="needs the docs extra")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    reference = (tmp_path / "site" / "reference" / "pipeline" / "index.html").read_text("utf-8")
+    assert "predict_batch" in reference
