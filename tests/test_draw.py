@@ -209,6 +209,41 @@ def _assert_apart(texts: list[_Written]) -> None:
             assert across <= 0 or down <= 0, (one, other)
 
 
+def test_no_label_lies_on_a_landmark(written: list[_Written]) -> None:
+    rng = np.random.default_rng(1)
+    faces = [
+        _face(*(float(at) for at in rng.uniform((0, 0), (1180, 620))), float(rng.uniform(60, 130)))
+        for _ in range(60)
+    ]
+    annotate(_canvas(1280, 720), faces)
+    assert len(written) > 20
+    for text in written:
+        for face in faces:
+            for x, y in face.landmarks:
+                assert not (text.left <= x < text.right and text.top <= y < text.bottom), text
+
+
+def test_a_label_gets_smaller_before_it_is_left_out(written: list[_Written]) -> None:
+    alone = _face(100, 40, 150)
+    annotate(_canvas(1280, 720), [alone])
+    # Faces above, below and beside it leave less room than its label would like to have.
+    beside = [_face(100, 215, 150), _face(268, 40, 150), _face(-68, 40, 150)]
+    annotate(_canvas(1280, 720), [alone, *beside])
+    large, first = written[0], written[1]
+    assert first.words == large.words
+    assert first.bottom - first.top <= large.bottom - large.top
+    _assert_apart(written[1:])
+
+
+@pytest.mark.parametrize(("width", "height", "side"), [(1280, 720, 150), (3840, 2160, 700)])
+def test_a_label_continues_the_lines_of_its_box(width: int, height: int, side: int) -> None:
+    drawn = annotate(_canvas(width, height), [_face(200, 300, side)], color="rgb")
+    fill = (drawn == (255, 205, 56)).all(axis=2)
+    left, top, _, _ = _extent(fill)
+    # Down the left edge of label and box nothing interrupts the color.
+    assert fill[top : 300 + side, left].all()
+
+
 def test_a_track_is_shown() -> None:
     plain = annotate(_canvas(400, 300), [_face(150, 120, 100)])
     tracked = annotate(_canvas(400, 300), [_face(150, 120, 100, track=7)])

@@ -58,13 +58,16 @@ def annotate(
     for face, outline in zip(shown, outlines, strict=True):
         _draw_face(canvas, face, outline)
     areas = np.array(outlines).reshape(-1, 4)
-    points = np.array([point for face in shown for point in face.landmarks]).reshape(-1, 2)
+    # Around each landmark there is an eye or a corner of the mouth.
+    points = np.array(
+        [(*point, _side(face) / 16) for face in shown for point in face.landmarks], np.float64
+    ).reshape(-1, 3)
     labels = np.empty((0, 4), np.int64)
     for place, face in enumerate(shown):
         others = np.delete(areas, place, axis=0)
         label = _fitting_label(face, outlines[place], others, points, labels, canvas.shape[:2])
         if label is not None:
-            _draw_label(canvas, label, _color(face), _rim(_line(face, canvas.shape[:2])))
+            _draw_label(canvas, label, _color(face))
             labels = np.vstack([labels, label.area])
     if color == "rgb":
         return canvas
@@ -88,9 +91,10 @@ class _Area(NamedTuple):
         return np.asarray(covered / ((right - left) * (bottom - top)), np.float64)
 
     def holds(self, points: npt.NDArray[np.float64]) -> bool:
-        """Whether any of points ``[N, 2]`` lies in it."""
-        x, y = points.T
-        across, down = (self.left <= x) & (x < self.right), (self.top <= y) & (y < self.bottom)
+        """Whether any of points lies in it, or as near as its reach: ``[N, 3]`` x, y, reach."""
+        x, y, reach = points.T
+        across = (self.left - reach < x) & (x < self.right + reach)
+        down = (self.top - reach < y) & (y < self.bottom + reach)
         return bool((across & down).any())
 
 
@@ -128,23 +132,29 @@ def _outline(face: Face, width: int, height: int) -> _Area:
     )
 
 
-def _line(face: Face, shape: tuple[int, ...]) -> int:
-    """How wide the lines of its box are: an odd number, as much inside as outside of it."""
-    wide = min(max(2.0, min(shape) / 260), _side(face) / 30)
-    return 2 * max(0, round((wide - 1) / 2)) + 1
+def _reach(face: Face, shape: tuple[int, ...]) -> int:
+    """How far the lines of its box reach to both sides of the pixels that they follow."""
+    return int(min(max(2.0, min(shape) / 220), _side(face) / 25) / 2)
 
 
-def _rim(line: int) -> int:
-    # Dark around the line shows it on bright ground; around a thin one it would hide the face.
-    return max(1, line // 4) if line > 1 else 0
+def _draw_frame(
+    canvas: npt.NDArray[np.uint8], outline: _Area, reach: int, ink: tuple[int, int, int]
+) -> None:
+    # By hand, because how wide a line OpenCV draws differs from release to release.
+    left, right = max(outline.left - reach, 0), outline.right + reach
+    top, bottom = max(outline.top - reach, 0), outline.bottom + reach
+    for edge in (outline.left, outline.right - 1):
+        canvas[top:bottom, max(edge - reach, 0) : edge + reach + 1] = ink
+    for edge in (outline.top, outline.bottom - 1):
+        canvas[max(edge - reach, 0) : edge + reach + 1, left:right] = ink
 
 
 def _draw_face(canvas: npt.NDArray[np.uint8], face: Face, outline: _Area) -> None:
-    line = _line(face, canvas.shape[:2])
-    corners = (outline.left, outline.top), (outline.right - 1, outline.bottom - 1)
-    if _rim(line):
-        cv2.rectangle(canvas, *corners, _DARK, line + 2 * _rim(line))
-    cv2.rectangle(canvas, *corners, _color(face), line)
+    reach = _reach(face, canvas.shape[:2])
+    if reach:
+        # A dark rim shows the line on bright ground; around a thin one it would hide the face.
+        _draw_frame(canvas, outline, reach + max(1, reach // 2), _DARK)
+    _draw_frame(canvas, outline, reach, _color(face))
     one = 1 << _SUBPIXEL_BITS
     radius = max(1.0, _side(face) / 50)
     for point in face.landmarks:
@@ -178,7 +188,7 @@ def _fitting_label(
         text = _text(words, size)
         places = [
             (hidden, area)
-            for area in _places(text, outline, _line(face, shape) // 2, shape)
+            for area in _places(text, outline, _reach(face, shape), shape)
             if not area.overlaps(taken).any()
             and not area.holds(points)
             and (hidden := _hidden(area, outline, others)) <= _HIDDEN_AT_MOST
@@ -204,9 +214,7 @@ def _text(words: str, tall: float) -> _Text:
     return _Text(words, scale, weight, width, ascent, descent, max(2, round(tall / 5)))
 
 
-def _places(
-    text: _Text, outline: _Area, reach: int, shape: tuple[int, ...]
-) -> Iterator[_Area]:
+def _places(text: _Text, outline: _Area, reach: int, shape: tuple[int, ...]) -> Iterator[_Area]:
     """Where a label can go, best first: above the box, below it, inside of it.
 
     Outside it continues the lines of the box, which reach so far beyond it.
@@ -225,9 +233,7 @@ def _places(
             yield _Area(inside, top, inside + across, top + down)
 
 
-def _draw_label(
-    canvas: npt.NDArray[np.uint8], label: _Label, fill: tuple[int, int, int], rim: int
-) -> None:
+def _draw_label(canvas: npt.NDArray[np.uint8], label: _Label, fill: tuple[int, int, int]) -> None:
     area, text = label
     canvas[area.top : area.bottom, area.left : area.right] = fill
     brightness = 0.299 * fill[0] + 0.587 * fill[1] + 0.114 * fill[2]
