@@ -76,6 +76,8 @@ def test_every_scenario_is_measured_as_asked(folder: Path) -> None:
     expected = {("stages", stage, 1, faces) for stage in STAGES for faces in (1, 2)}
     for scenario in ("single-stream", "multi-thread", "camera"):
         expected |= {(scenario, "end to end", 1, faces) for faces in (1, 2)}
+    expected |= {("inference", "three inference calls", 1, faces) for faces in (1, 2)}
+    expected |= {("multi-process", "end to end", 1, faces) for faces in (1, 2)}
     expected |= {("offline", "end to end", batch, faces) for batch in (1, 3) for faces in (1, 2)}
     expected |= {
         ("model", model, batch, None) for model in ("landmarks", "emotion") for batch in (1, 3)
@@ -119,7 +121,7 @@ def test_accuracy_is_measured_on_the_split(folder: Path) -> None:
     }
     assert measured == {(0.5, "PublicTest", 4, "measured")}
     without = {row.conditions.stage for row in result.rows if row.accuracy is None}
-    assert without == set(STAGES) - {"emotion", "end to end"}
+    assert without == {*STAGES, "three inference calls"} - {"emotion", "end to end"}
 
 
 def test_cold_start_is_a_process_of_its_own(folder: Path) -> None:

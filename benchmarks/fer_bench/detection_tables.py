@@ -67,7 +67,7 @@ def _alarms(result: DetectionResult) -> Table:
     table = _table("pictures", "score from", "of", "first look", "second look", "most from")
     for one in result.false_alarms:
         table.add_row(
-            one.size,
+            one.size if one.tiles == 1 else f"{one.size}, {one.tiles} tiles",
             f"{one.threshold:g}",
             str(one.pictures),
             f"{one.first} ({one.first / one.pictures:.1%})",

@@ -89,7 +89,13 @@ def show_tracking(results: list[TrackingResult], console: Console) -> None:
     ):
         if not some:
             continue
-        table = RichTable(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+        table = RichTable(
+            title=title,
+            title_justify="left",
+            box=box.SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+            pad_edge=False,
+        )
         table.add_column("scene", no_wrap=True)
         more = ("every", "off") if some is pictures else ()
         for head in ("fps", "scenes", "people", "found", "switches", "mixed", "away", *more):

@@ -182,10 +182,12 @@ class FerPipeline:
                 or less, not far from square: it may be the crop of a face, too tight for the
                 detector. What is one as a whole has the ``detection_score`` None. Costs time only
                 for such pictures; not for a detector of your own.
-            tiles: for faces that are small in a large picture. 1 looks at the picture as a whole,
-                which finds most faces from a tenth of its longer side on. With 2 or more, this
-                many overlapping squares along the longer side are looked at too: 4 find faces
-                about three times smaller, for some 13 more runs of the detector.
+            tiles: for faces that are small in their picture. 1 looks at the picture as a whole,
+                which finds faces that are at least about a seventh of its longer side: that is how
+                far this detector sees. With 2 or more, this many overlapping squares along the
+                longer side are looked at too. 4 find faces down to a twentieth, for 12 to 16 more
+                runs of the detector, and find something in more pictures that show no face: ask
+                for a higher ``min_detection_score`` with them.
             max_pixels: larger pictures are refused before they are decoded.
             max_bytes: larger files are refused before they are read.
             provider_options: onnxruntime's own options for the provider of a named device, such as
