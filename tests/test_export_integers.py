@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from fer_export.cpu import this_cpu
-from fer_export.integers import MIDDLE, integer_layers, probe, weight_bounds, worst_inputs
+from fer_export.integers import MIDDLE, integer_layers, probe, weight_bounds, worst_patches
 from fer_sdk import bundle
 
 LAYER = "block.conv"
@@ -53,12 +53,16 @@ def weights(largest: int, seed: int = 0) -> npt.NDArray[np.int8]:
 
 
 def steps(
-    model: onnx.ModelProto, feed: dict[str, npt.NDArray[np.generic]]
+    weight: npt.NDArray[np.int8], change: npt.NDArray[np.int32] | None = None
 ) -> npt.NDArray[np.uint8]:
-    session = ort.InferenceSession(
-        probe(model, LAYER).SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    found: npt.NDArray[np.uint8] = session.run(None, feed)[0]
+    """What the probe of these weights gives, with its biases changed."""
+    model, patches = probe(weight, worst_patches(weight))
+    for tensor in model.graph.initializer:
+        if change is not None and tensor.name.startswith("bias"):
+            changed = numpy_helper.to_array(tensor) + change
+            tensor.CopyFrom(numpy_helper.from_array(changed, tensor.name))
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    found: npt.NDArray[np.uint8] = session.run(None, {"patches": patches})[0]
     return found
 
 
@@ -103,31 +107,19 @@ def test_bundled_int8_files_cannot_saturate_on_any_cpu(task: str) -> None:
 
 
 def test_this_cpu_adds_seven_bit_weights_exactly() -> None:
-    model = int8_file(weights(64))
-    ((_, weight),) = integer_layers(model)
-    feeds = list(worst_inputs(weight))
+    given = steps(weights(64))
     # White, noise, and both signs of three channels.
-    assert len(feeds) == 8
-    for feed in feeds:
-        given = steps(model, feed)
-        assert given.shape == (1, 32, 1, 4)
-        assert (given == MIDDLE).all()
+    assert given.shape == (8, 32, 1, 4)
+    assert (given == MIDDLE).all()
 
 
 def test_a_probe_sees_a_single_unit() -> None:
-    model = int8_file(weights(64))
-    ((_, weight),) = integer_layers(model)
-    feed = next(worst_inputs(weight))
-    feed["bias"] = feed["bias"] + np.arange(-16, 16, dtype=np.int32)
-    given = steps(model, feed)[0, :, 0, :]
-    np.testing.assert_array_equal(given, np.tile(np.arange(112, 144)[:, None], 4))
+    given = steps(weights(64), np.arange(-16, 16, dtype=np.int32))
+    np.testing.assert_array_equal(given, np.tile(np.arange(112, 144)[:, None, None], (8, 1, 1, 4)))
 
 
 def test_a_probe_sees_what_eight_bits_lose_without_vnni() -> None:
     if this_cpu().dot_products is None:
         pytest.skip("this system does not say which instructions its CPU has")
-    model = int8_file(weights(127))
-    ((_, weight),) = integer_layers(model)
-    given = steps(model, next(worst_inputs(weight)))
-    # Channel 0 has every weight at 127: the sum comes out far too small.
-    assert (given[0, 0] == (0 if saturates() else MIDDLE)).all()
+    # On white, channel 0, with every weight at 127, comes out far too small.
+    assert (steps(weights(127))[0, 0] == (0 if saturates() else MIDDLE)).all()

@@ -22,7 +22,7 @@ def show(result: DetectionResult, console: Console) -> None:
     for title, table in (
         (f"Faces of FER2013, {result.split}", _answers(result)),
         ("Pictures without a face in which one is found", _alarms(result)),
-        ("Faces found in scenes, and boxes beside them", _reach(result)),
+        ("Faces found in scenes, +boxes beside them; sizes in the longer side", _reach(result)),
     ):
         if table.row_count:
             console.print(title, style="bold", highlight=False)
@@ -32,7 +32,9 @@ def show(result: DetectionResult, console: Console) -> None:
 def _table(*heads: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for place, head in enumerate(heads):
-        table.add_column(head, justify="right" if place else "left", overflow="fold")
+        table.add_column(
+            head, justify="right" if place else "left", no_wrap=not place, overflow="fold"
+        )
     return table
 
 
@@ -67,22 +69,22 @@ def _alarms(result: DetectionResult) -> Table:
     table = _table("pictures", "score from", "of", "first look", "second look", "most from")
     for one in result.false_alarms:
         table.add_row(
-            one.size if one.tiles == 1 else f"{one.size}, {one.tiles} tiles",
+            one.size if one.tiles == 1 else f"{one.size}, tiles={one.tiles}",
             f"{one.threshold:g}",
             str(one.pictures),
             f"{one.first} ({one.first / one.pictures:.1%})",
             "" if one.again is None else f"{one.again} ({one.again / one.pictures:.1%})",
-            ", ".join(f"{name} {count}" for name, count in list(one.sources.items())[:3]),
+            ", ".join(f"{name} {count}" for name, count in list(one.sources.items())[:2]),
         )
     return table
 
 
-_UNITS = {"size": "1/{} of the longer side", "tilt": "tilted by {}°", "count": "{} in the picture"}
+_UNITS = {"size": "size 1/{}", "tilt": "tilt {}°", "count": "count {}"}
 
 
 def _reach(result: DetectionResult) -> Table:
     columns = list(dict.fromkeys((one.face, one.tiles) for one in result.reach))
-    table = _table("faces", *(f"{face}, {tiles} tiles" for face, tiles in columns))
+    table = _table("faces", *(f"{face}, tiles={tiles}" for face, tiles in columns))
     rows: dict[tuple[str, int], dict[tuple[str, int], str]] = {}
     for one in result.reach:
         beside = f" +{one.extra}" if one.extra else ""

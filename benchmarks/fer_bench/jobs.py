@@ -171,7 +171,8 @@ class ProcessesJob(Job):
 
     def _measure(self, rule: StopRule) -> list[list[int]]:
         with ThreadPoolExecutor(len(self._processes)) as pool:
-            return list(pool.map(lambda one: one.measure(rule), self._processes))
+            # What settles them is ``call``, all together, before the round.
+            return list(pool.map(lambda one: one.measure(rule, settled=True), self._processes))
 
 
 class CameraJob(CallJob):

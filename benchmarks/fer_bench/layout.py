@@ -146,6 +146,45 @@ def _labels(conditions: Conditions) -> dict[str, str]:
     }
 
 
+def readme_table(rows: Sequence[Row]) -> Table:
+    """A line for each series, in words that need no table beside it."""
+    body = []
+    for row in rows:
+        one = row.conditions
+        what = [one.scenario if one.scenario != "package" else one.stage, *settings(one).values()]
+        body.append(
+            [
+                one.subject,
+                ", ".join(what),
+                number(row.latency.p50),
+                number(row.latency.p99),
+                number(row.images_per_second),
+                share(row.accuracy.value if row.accuracy else None),
+            ]
+        )
+    head = ["", "", "p50 ms", "p99 ms", "images/s", "accuracy"]
+    return Table("Speed", head, [False, False, True, True, True, True], body)
+
+
+def conditions_line(result: Result) -> str:
+    """Under which conditions all of it was measured, in a sentence or two."""
+    origin = result.provenance
+    counts = [row.latency.count for row in result.rows]
+    accuracies = {
+        f"{row.accuracy.split} ({row.accuracy.source})" for row in result.rows if row.accuracy
+    }
+    parts = [
+        machine_line(origin.machine),
+        f"onnxruntime {origin.software.onnxruntime or UNKNOWN}",
+        f"fer-sdk {origin.software.fer_sdk or UNKNOWN}",
+        f"{min(counts)} to {max(counts)} samples a row" if counts else "",
+        origin.started.partition("T")[0],
+        f"fer-bench {' '.join(origin.command)}",
+    ]
+    line = "; ".join(part for part in parts if part) + "."
+    return line + (f" Accuracy: {', '.join(sorted(accuracies))}." if accuracies else "")
+
+
 def targets_table(result: Result) -> Table | None:
     """What the pipeline is held to; None unless it was asked for."""
     verdicts = {None: "not measured", True: "met", False: "missed"}

@@ -36,7 +36,7 @@ from fer_export.integers import (
     integer_layers,
     probe,
     weight_bounds,
-    worst_inputs,
+    worst_patches,
 )
 from fer_export.parity import GATES, Comparison, compare
 from fer_sdk import runtime
@@ -341,16 +341,12 @@ class _Prepared:
         )
         self.main = (str(job.path.resolve()), str(folder / "faces.npz"))
         self.probes = []
-        for at, (layer, weight) in enumerate(integer_layers(model)):
-            graph, inputs = folder / f"{at}.onnx", folder / f"{at}.npz"
-            onnx.save(probe(model, layer.name), graph)
-            feeds = {
-                f"{number}/{name}": value
-                for number, feed in enumerate(worst_inputs(weight))
-                for name, value in feed.items()
-            }
-            np.savez(inputs, **feeds)  # type: ignore[arg-type]
-            self.probes.append((str(graph), str(inputs)))
+        for at, (_, weight) in enumerate(integer_layers(model)):
+            path, inputs = folder / f"{at}.onnx", folder / f"{at}.npz"
+            graph, patches = probe(weight, worst_patches(weight))
+            onnx.save(graph, path)
+            np.savez(inputs, **{"all/patches": patches})  # type: ignore[arg-type]
+            self.probes.append((str(path), str(inputs)))
 
     def compared(
         self, cpu: EmulatedCpu, folder: Path, instructions: dict[str, int] | None

@@ -75,16 +75,51 @@ def weight_bounds(model: onnx.ModelProto) -> WeightBounds:
     )
 
 
-def probe(model: onnx.ModelProto, layer_name: str) -> onnx.ModelProto:
-    """A graph of one convolution of an int8 file that shows every lost unit of its sums.
+def worst_patches(weight: npt.NDArray[np.int8]) -> npt.NDArray[np.uint8]:
+    """What makes a convolution add up the furthest, and noise.
 
-    It takes ``patches`` uint8 ``[1, I, K, 4 K]`` and ``bias`` int32 ``[O]`` and gives ``steps``
-    uint8 ``[1, O, 1, 4]``: the sum and the bias, with a scale of one and a zero point of
-    ``MIDDLE``. With the sums, worked out elsewhere and negated, as the bias, it gives ``MIDDLE``
-    everywhere on a CPU that adds exactly.
+    Args:
+        weight: of the layer, int8 ``[O, I, K, K]``.
+
+    Returns:
+        uint8 ``[P, I, K, K]``: all white, random, and for each of the output channels with the
+        heaviest weights white where they are positive, and where they are negative.
     """
-    weight = next(found for node, found in integer_layers(model) if node.name == layer_name)
-    outputs, inputs, high, wide = weight.shape
+    shape = weight.shape[1:]
+    heaviest = np.argsort(-np.abs(weight.astype(np.int64)).reshape(len(weight), -1).sum(axis=1))
+    white, black = np.uint8(LARGEST_ACTIVATION), np.uint8(0)
+    patches = [
+        np.full(shape, white),
+        np.random.default_rng(0).integers(0, 256, shape, np.uint8),
+    ]
+    for channel in heaviest[:_SIGNED_CHANNELS]:
+        patches += [
+            np.where(weight[channel] > 0, white, black),
+            np.where(weight[channel] < 0, white, black),
+        ]
+    return np.stack(patches)
+
+
+def probe(
+    weight: npt.NDArray[np.int8], patches: npt.NDArray[np.uint8]
+) -> tuple[onnx.ModelProto, npt.NDArray[np.uint8]]:
+    """A graph that shows every lost unit of a convolution's sums, and its input.
+
+    One integer convolution per patch has these weights, a scale of one, ``MIDDLE`` as zero point,
+    and as its bias the sums over the patch, worked out here in 64 bits and negated: on a CPU that
+    adds exactly, all outputs are ``MIDDLE``. Biases are constants because onnxruntime 1.20's
+    kernels leave out others.
+
+    Args:
+        weight: int8 ``[O, I, K, K]``.
+        patches: uint8 ``[P, I, K, K]``.
+
+    Returns:
+        The graph, from ``patches`` uint8 ``[P, I, K, 4 K]`` to ``steps`` uint8 ``[P, O, 1, 4]``,
+        and the patches in that form, each four times side by side.
+    """
+    count, (outputs, inputs, high, wide) = len(patches), weight.shape
+    sums = np.einsum("oikl,pikl->po", weight.astype(np.int64), patches.astype(np.int64))
     constants = {
         "one": np.float32(1),
         "zero": np.uint8(0),
@@ -92,53 +127,31 @@ def probe(model: onnx.ModelProto, layer_name: str) -> onnx.ModelProto:
         "ones": np.ones(outputs, np.float32),
         "zeros": np.zeros(outputs, np.int8),
         "middle": np.uint8(MIDDLE),
-    }
+    } | {f"bias{at}": (-row).astype(np.int32) for at, row in enumerate(sums)}
+    parts = [(f"patch{at}", f"steps{at}", f"bias{at}") for at in range(count)]
     graph = helper.make_graph(
         [
-            helper.make_node(
-                "QLinearConv",
-                ["patches", "one", "zero", "weight", "ones", "zeros", "one", "middle", "bias"],
-                ["steps"],
-                strides=[high, wide],
-            )
+            helper.make_node("Split", ["patches"], [part[0] for part in parts], num_outputs=count),
+            *(
+                helper.make_node(
+                    "QLinearConv",
+                    [patch, "one", "zero", "weight", "ones", "zeros", "one", "middle", bias],
+                    [steps],
+                    strides=[high, wide],
+                )
+                for patch, steps, bias in parts
+            ),
+            helper.make_node("Concat", [part[1] for part in parts], ["steps"], axis=0),
         ],
         "probe",
         [
             helper.make_tensor_value_info(
-                "patches", TensorProto.UINT8, [1, inputs, high, _WINDOWS * wide]
-            ),
-            helper.make_tensor_value_info("bias", TensorProto.INT32, [outputs]),
+                "patches", TensorProto.UINT8, [count, inputs, high, _WINDOWS * wide]
+            )
         ],
-        [helper.make_tensor_value_info("steps", TensorProto.UINT8, [1, outputs, 1, _WINDOWS])],
+        [helper.make_tensor_value_info("steps", TensorProto.UINT8, [count, outputs, 1, _WINDOWS])],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
     opset = [helper.make_opsetid("", OPSET)]
-    return checked(helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION))
-
-
-def worst_inputs(weight: npt.NDArray[np.int8]) -> Iterator[dict[str, npt.NDArray[np.generic]]]:
-    """Inputs for a probe: where its weights add up the furthest, and noise.
-
-    Args:
-        weight: of the layer, int8 ``[O, I, K, K]``.
-
-    Yields:
-        ``patches`` and ``bias``; the patches are all white, white where the weights of one output
-        channel are positive, white where they are negative, and random.
-    """
-    random = np.random.default_rng(0)
-    shape = weight.shape[1:]
-    furthest = np.argsort(-np.abs(weight.astype(np.int64)).reshape(len(weight), -1).sum(axis=1))
-    white = np.uint8(LARGEST_ACTIVATION)
-    patches = [np.full(shape, white), random.integers(0, 256, shape, np.uint8)]
-    for channel in furthest[:_SIGNED_CHANNELS]:
-        patches += [
-            np.where(weight[channel] > 0, white, np.uint8(0)),
-            np.where(weight[channel] < 0, white, np.uint8(0)),
-        ]
-    for patch in patches:
-        sums = weight.reshape(len(weight), -1).astype(np.int64) @ patch.ravel().astype(np.int64)
-        yield {
-            "patches": np.tile(patch, (1, 1, _WINDOWS))[None],
-            "bias": (-sums).astype(np.int32),
-        }
+    model = helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION)
+    return checked(model), np.tile(patches, (1, 1, 1, _WINDOWS))

@@ -189,8 +189,12 @@ def _avif(data: bytes) -> Header:
 
 def _properties(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """The boxes that describe an AVIF file's pictures."""
+    described = False
     for name, start, end in _boxes(data, 0, len(data)):
         if name == b"meta":
+            if described:
+                raise _DamagedError("it describes itself twice")
+            described = True
             for inner, inner_start, inner_end in _boxes(data, start + 4, end):
                 if inner == b"iprp":
                     for part, part_start, part_end in _boxes(data, inner_start, inner_end):

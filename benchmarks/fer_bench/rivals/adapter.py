@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -91,6 +92,12 @@ def require_weights(folder: Path, pattern: str) -> Path:
             f"its weights are not here and it may not download them: put {pattern} into {folder}"
         )
     return found[0]
+
+
+def torch_before_tensorflow() -> None:
+    """Import torchvision where it is installed: after TensorFlow it may crash the process."""
+    with contextlib.suppress(UnavailableError):
+        require("torchvision", "torchvision")
 
 
 def limit_onnxruntime(threads: int | None) -> None:

@@ -15,14 +15,18 @@ from fer_bench.rivals.adapter import (
     UnavailableError,
     as_colour,
     require,
+    torch_before_tensorflow,
 )
 
 
 class _Fer:
     def __init__(self, task: Task) -> None:
+        mtcnn = task.options.get("detector") == "mtcnn"
+        if mtcnn:
+            torch_before_tensorflow()
+            require("facenet_pytorch", "fer facenet-pytorch")
         module = require("fer.fer", "fer")
         cv2 = require("cv2", "opencv-contrib-python")
-        mtcnn = task.options.get("detector") == "mtcnn"
         if not hasattr(cv2, "CascadeClassifier"):
             raise UnavailableError(
                 "it needs cv2.CascadeClassifier, which this OpenCV lacks: give it an environment "

@@ -18,6 +18,7 @@ from fer_bench.rivals.adapter import (
     limit_onnxruntime,
     require,
     require_weights,
+    torch_before_tensorflow,
 )
 
 _MODEL = "enet_b0_8_best_vgaf"
@@ -34,6 +35,7 @@ class _HSEmotion:
             recogniser: Any = module.HSEmotionRecognizer(model_name=_MODEL)
             self._predict: Any = recogniser.predict_multi_emotions
         else:
+            torch_before_tensorflow()
             module = require("emotiefflib.facial_analysis", package)
             require_weights(Path(_HOMES[package]), f"{_MODEL}.onnx")
             recogniser = module.EmotiEffLibRecognizer(engine="onnx", model_name=_MODEL)

@@ -99,10 +99,16 @@ class RivalProcess:
         self.faces_found = done["faces"]
         return WarmUp(done["count"], done["first_ms"], done["stable"])
 
-    def measure(self, rule: StopRule) -> list[int]:
-        """Times of single runs in nanoseconds, taken by the same loop as ours."""
+    def measure(self, rule: StopRule, *, settled: bool = False) -> list[int]:
+        """Times of single runs in nanoseconds, taken by the same loop as ours.
+
+        Args:
+            rule: when there are enough.
+            settled: begin at once, because it ran just before: what has to begin together with
+                other processes may not spend its own time on settling.
+        """
         limit = rule.time_limit or _CLASSIFY_SECONDS
-        done = self._ask(limit + _MARGIN_SECONDS, do="measure", rule=asdict(rule))
+        done = self._ask(limit + _MARGIN_SECONDS, do="measure", rule=asdict(rule), settled=settled)
         return [int(value) for value in done["ns"]]
 
     def classify(self, faces: Image) -> list[str | None]:
@@ -161,18 +167,20 @@ class RivalProcess:
         except queue.Empty as error:
             raise UnavailableError(f"it gave no answer in {seconds:.0f} s") from error
         except (BrokenPipeError, OSError) as error:
-            raise UnavailableError(f"its process ended: {self._last_error()}") from error
+            raise UnavailableError(self._last_words()) from error
         if not line:
-            raise UnavailableError(f"its process ended: {self._last_error()}")
+            raise UnavailableError(self._last_words())
         answer: dict[str, Any] = json.loads(line)
         if "unavailable" in answer:
             raise UnavailableError(str(answer["unavailable"]))
         return answer
 
-    def _last_error(self) -> str:
+    def _last_words(self) -> str:
+        code = self._process.wait(_MARGIN_SECONDS)
+        how = f"with {code}" if code >= 0 else f"by signal {-code}"
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "without a message"
+        return f"its process ended {how}: {lines[-1] if lines else 'without a message'}"
 
 
 def _environment(threads: int | None) -> dict[str, str]:

@@ -51,7 +51,7 @@ class _Worker:
         if asked["do"] == "warm-up":
             return self._warm_up()
         if asked["do"] == "measure":
-            return self._measure(asked["rule"])
+            return self._measure(asked["rule"], asked["settled"])
         return self._classify(asked["faces"])
 
     def _open(self, asked: dict[str, Any]) -> dict[str, Any]:
@@ -86,10 +86,11 @@ class _Worker:
             "stable": done.stable,
         }
 
-    def _measure(self, rule: dict[str, Any]) -> dict[str, Any]:
+    def _measure(self, rule: dict[str, Any], settled: bool) -> dict[str, Any]:
         from fer_bench.measure import StopRule, collect, settle, timed
 
-        settle(self._rival.run)
+        if not settled:
+            settle(self._rival.run)
         return {"ns": collect(timed(self._rival.run, self._clock), StopRule(**rule), self._clock)}
 
     def _classify(self, path: str) -> dict[str, Any]:

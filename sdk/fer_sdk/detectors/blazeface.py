@@ -25,6 +25,8 @@ _SIDE = 128
 _LAYERS = ((16, 2), (8, 6))
 _SCORE_LIMIT = 100.0
 _IOU = 0.3
+_FARTHEST = 1000.0
+"""In sides of the picture's square."""
 # OpenCV 4 rounds where it samples to 1/32 pixel, and computes it in blocks of 64 columns.
 _STEPS = 32
 _BLOCK = 64
@@ -95,7 +97,9 @@ class BlazeFaceDetector:
         clipped = logits.clip(-_SCORE_LIMIT, _SCORE_LIMIT).astype(np.float64)
         scores = 1 / (1 + np.exp(-clipped))
         raw = regressors[:, :4] / _SIDE
-        kept = (scores >= self._min_score) & (raw[:, 2:] >= 0).all(axis=1)
+        # No face is farther off; and nothing that follows has to do with infinity or NaN.
+        near = (np.abs(raw) < _FARTHEST).all(axis=1)
+        kept = near & (scores >= self._min_score) & (raw[:, 2:] >= 0).all(axis=1)
         centre, half = raw[kept, :2] + self._anchors[kept], raw[kept, 2:] / 2
         return np.hstack([centre - half, centre + half]), scores[kept]
 

@@ -1,0 +1,203 @@
+"""The speed that the pipeline is held to, worked out of one result.
+
+Most are ratios of two series of one run, whose rounds took turns: what the machine does to one it
+does to the other, so that they say the same on a fast and on a slow one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Literal, NamedTuple
+
+from fer_bench.build import THREE_CALLS
+from fer_bench.layout import number
+from fer_bench.measure import StopRule
+from fer_bench.percentiles import SAMPLES_FOR_P99
+from fer_bench.plan import Plan
+from fer_bench.result import Conditions, Result, Row, Target
+from fer_bench.rivals.catalogue import RIVALS
+from fer_sdk.detectors import DetectorName
+
+_FACES = 16
+_WORKERS = 8
+_RULE = StopRule(8.0, SAMPLES_FOR_P99 + 20, 30.0)
+
+
+def targets_plan(
+    *,
+    detector: DetectorName = "auto",
+    rule: StopRule = _RULE,
+    cold_starts: int = 7,
+    emotion_model: Path | None = None,
+    landmarks_model: Path | None = None,
+    rival_pythons: dict[str, Path] | None = None,
+    data: Path | None = None,
+    split: str = "PublicTest",
+) -> Plan:
+    """What must be measured: one thread, 640x480, int8, one face unless it is about several."""
+    own = emotion_model or landmarks_model
+    return Plan(
+        devices=("cpu",),
+        precisions=("auto" if own else "int8",),
+        detectors=(detector,),
+        threads=(1,),
+        batches=(1,),
+        sizes=((640, 480),),
+        faces=(1, _FACES),
+        workers=(_WORKERS,),
+        scenarios=("single-stream", "inference", "multi-thread", "multi-process", "model"),
+        emotion_model=emotion_model,
+        landmarks_model=landmarks_model,
+        rule=rule,
+        rounds=4,
+        cold_starts=cold_starts,
+        rivals=("fer", "fer-mtcnn"),
+        rival_pythons=rival_pythons or {},
+        data=data,
+        split=split,
+    )
+
+
+class _MissingError(Exception):
+    """What is missing for a figure."""
+
+
+class _Figure(NamedTuple):
+    value: float
+    basis: str
+
+
+def judge(result: Result) -> list[Target]:
+    """Every target with its figure, or with the reason why there is none.
+
+    Args:
+        result: of ``targets_plan``; of any other run the first pipeline on one face is judged, as
+            far as its series go.
+    """
+    rows = {row.conditions: row for row in result.rows}
+    alone = next(
+        (
+            one
+            for one in rows
+            if one.scenario == "single-stream" and one.faces == 1 and one.device == "cpu"
+        ),
+        None,
+    )
+
+    def row(**changes: object) -> Row:
+        if alone is None:
+            raise _MissingError("no single-stream series on one face")
+        wanted: Conditions = replace(alone, **changes)  # type: ignore[arg-type]
+        if wanted not in rows:
+            raise _MissingError(
+                f"no series {wanted.scenario}, {wanted.stage}, {wanted.faces} faces"
+            )
+        return rows[wanted]
+
+    def rival(name: str) -> Callable[[], _Figure]:
+        return lambda: _against(result, row(), RIVALS[name].subject)
+
+    crowd = f"{_WORKERS} processes over {_WORKERS} threads on one pipeline"
+    return [
+        _target("predict over its three inference calls", 1.25, lambda: _overhead(row)),
+        _target("p99 over p50 of predict", 1.6, lambda: _tail(row())),
+        _target(f"{_FACES} faces over one face", 9, lambda: _faces(row)),
+        # fer-bench compare calls less than five per cent no difference.
+        _target(f"images a second, {crowd}", 1.05, lambda: _crowds(row)),
+        _target("emotion model over the roofline's floor", 1.5, lambda: _floor(row)),
+        _target("fer with its Haar cascade over us", 15, rival("fer"), "at least"),
+        _target("fer with MTCNN over us", 40, rival("fer-mtcnn"), "at least"),
+        _target("cold start to the first result", 1.2, lambda: _cold(result), unit="s"),
+        _target("peak memory of a fresh process", 250, lambda: _memory(result), unit="MB"),
+    ]
+
+
+def _target(
+    what: str,
+    limit: float,
+    figure: Callable[[], _Figure],
+    direction: Literal["at most", "at least"] = "at most",
+    unit: Literal["times", "s", "MB"] = "times",
+) -> Target:
+    try:
+        value, basis = figure()
+    except _MissingError as missing:
+        return Target(what, None, limit, direction, unit, str(missing))
+    return Target(what, value, limit, direction, unit, basis)
+
+
+_Rows = Callable[..., Row]
+
+
+def _over(above: Row, below: Row) -> _Figure:
+    upper, lower = above.latency.p50, below.latency.p50
+    return _Figure(upper / lower, f"p50 {number(upper)} ms / {number(lower)} ms")
+
+
+def _overhead(row: _Rows) -> _Figure:
+    return _over(row(), row(scenario="inference", stage=THREE_CALLS))
+
+
+def _tail(alone: Row) -> _Figure:
+    seen = alone.latency
+    if seen.p99 is None:
+        raise _MissingError(f"{seen.count} samples; a p99 needs more than {SAMPLES_FOR_P99}")
+    return _Figure(seen.p99 / seen.p50, f"{number(seen.p99)} ms / {number(seen.p50)} ms")
+
+
+def _faces(row: _Rows) -> _Figure:
+    many, one = row(faces=_FACES), row()
+    if (many.faces_found, one.faces_found) != (_FACES, 1):
+        raise _MissingError(f"the detector finds {many.faces_found} faces and {one.faces_found}")
+    return _over(many, one)
+
+
+def _crowds(row: _Rows) -> _Figure:
+    processes = row(scenario="multi-process", workers=_WORKERS).images_per_second
+    threads = row(scenario="multi-thread", workers=_WORKERS).images_per_second
+    if not processes or not threads:
+        raise _MissingError("no throughput")
+    return _Figure(processes / threads, f"{number(processes)} / {number(threads)} images a second")
+
+
+def _floor(row: _Rows) -> _Figure:
+    one = row(scenario="model", stage="emotion", detector=None, width=None, height=None, faces=None)
+    if one.limit is None:
+        raise _MissingError("the roofline or the model's operations are not known")
+    return _Figure(
+        one.limit.times_floor,
+        f"p50 {number(one.latency.p50)} ms / {number(one.limit.floor_ms)} ms, bound by "
+        f"{one.limit.bound_by}",
+    )
+
+
+def _against(result: Result, alone: Row, subject: str) -> _Figure:
+    one = alone.conditions
+    for row in result.rows:
+        theirs = row.conditions
+        if theirs.subject == subject and (theirs.faces, theirs.width) == (one.faces, one.width):
+            if row.faces_found != alone.faces_found:
+                raise _MissingError(f"it finds {row.faces_found} faces where we find one")
+            return _over(row, alone)
+    reasons = [skipped.reason for skipped in result.skipped if subject in skipped.what]
+    raise _MissingError(reasons[0] if reasons else "not asked for")
+
+
+def _cold(result: Result) -> _Figure:
+    taken = _several([one.to_first_result_ms / 1e3 for one in result.cold_starts])
+    return _Figure(median(taken), f"median of {len(taken)} processes, most {number(max(taken))} s")
+
+
+def _memory(result: Result) -> _Figure:
+    held = [one.peak_rss_bytes for one in result.cold_starts if one.peak_rss_bytes is not None]
+    taken = _several([one / 1e6 for one in held])
+    return _Figure(max(taken), f"most of {len(taken)} processes")
+
+
+def _several(values: Sequence[float]) -> Sequence[float]:
+    if not values:
+        raise _MissingError("no cold start was measured")
+    return values
