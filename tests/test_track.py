@@ -207,7 +207,9 @@ def test_a_long_absence_is_forgotten() -> None:
 
 def test_the_command_prints_a_row_for_each_scene_and_writes_the_figures(tmp_path: Path) -> None:
     done = CliRunner().invoke(
-        bench, ["tracking", "--scenes", "1", "--pictures", "0", "--json", str(tmp_path / "t.json")]
+        bench,
+        ["tracking", "--scenes", "1", "--pictures", "0", "--json", str(tmp_path / "t.json")],
+        env={"COLUMNS": "200"},
     )
     assert done.exit_code == 0, done.output
     report = json.loads((tmp_path / "t.json").read_text())
