@@ -24,7 +24,8 @@ _FILES = (
     "test_fuzz_cases.py",
     "test_image.py",
     "test_model.py",
-    "test_video_robustness.py",
+    "test_stream.py",
+    "test_cli_video.py",
 )
 _START, _END = "<!-- table -->", "<!-- end of table -->"
 

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import onnx
 import pytest
+from typer.testing import CliRunner
 
 from export_networks import draw, train
+from fer_export.cli import app
 from fer_export.emulate import (
     CPUS,
     CpuRun,
@@ -77,7 +79,7 @@ def test_an_emulated_arm_gives_what_this_machine_gives(
     assert plain.instructions is not None
     assert dots.instructions is not None
     assert set(plain.instructions) == {"smull", "smlal"}
-    assert "udot" in dots.instructions
+    assert set(dots.instructions) == {"sdot"}
     page = write_cpus(runs, emulators.version, "drawn", tmp_path)[1].read_text("utf-8")
     assert "Every integer sum is right" in page
     assert str(Path.home()) not in page
@@ -86,6 +88,16 @@ def test_an_emulated_arm_gives_what_this_machine_gives(
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"qemu|Linux|emulated_cpus\.sh .* 9\.9\.9"):
         Emulators(tmp_path, "9.9.9")
+
+
+def test_the_command_names_the_cpus_that_there_are(tmp_path: Path) -> None:
+    arguments = ["cpus", str(tmp_path), "--onnxruntime", "1.32.0", "--cpu", "z80"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 2
+    # The message is in a box as wide as the terminal.
+    words = done.output.replace("│", " ").split()
+    assert [cpu.name for cpu in CPUS if f"{cpu.name}," not in words and cpu.name not in words] == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_wrong_sums_and_lost_labels_fail() -> None:

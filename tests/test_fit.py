@@ -12,11 +12,16 @@ import torch
 
 from fer_sdk.errors import DataError
 from fer_training import checkpoint, fit
+from fer_training.augmentation import Augmentation
+from fer_training.crop_geometry import MeasuredGeometry
 from fer_training.faces import EMOTIONS, FaceSet
 from fer_training.fit import Interrupted, Run, train_emotion, train_landmarks
 from fer_training.ground_truth import GroundTruth, digest
-from fer_training.modules import outputs
+from fer_training.modules import EmotionModule, outputs
+from fer_training.networks import Architecture
+from fer_training.parts import divide
 from fer_training.recipe import EmotionRecipe, LandmarksRecipe
+from fer_training.teachers import Teachers
 
 TINY = {
     "input_size": "16",
@@ -235,3 +240,61 @@ def test_fine_tuning_keeps_the_normalisation_that_the_weights_are_made_for(tmp_p
     )
     before, after = (checkpoint.load(path)[1].architecture for path in (first, second))
     assert (before.mean, before.std) == (after.mean, after.std)
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_early_stopping_ends_a_run_and_the_kept_epoch_is_the_one_asked_for(
+    tmp_path: Path, keep: str
+) -> None:
+    faces = _stripes(EMOTIONS, 140)
+    recipe = _recipe(
+        epochs="12", keep=keep, early_stopping="2", learning_rate="0.2", schedule="constant"
+    )
+    path = train_emotion(faces, None, recipe, Run(tmp_path, "x", progress=False))
+    lines = (tmp_path / "epochs.jsonl").read_text().splitlines()
+    losses = [json.loads(line)["holdout_loss"] for line in lines]
+    assert len(losses) < 12
+    assert min(losses) == losses[-3]
+    module, about = checkpoint.load(path)
+    holdout = divide(faces, recipe.holdout, recipe.seed).holdout
+    logits = outputs(module, about.architecture, faces.images[holdout])
+    loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(faces.labels[holdout]))
+    wanted = min(losses) if keep == "best" else losses[-1]
+    assert float(loss) == pytest.approx(wanted, rel=0.01)
+
+
+def test_the_loss_is_weighted_smoothed_and_shared_with_the_teachers() -> None:
+    torch.manual_seed(0)
+    recipe = EmotionRecipe(
+        flip=False,
+        rotation=0,
+        jitter=0,
+        brightness=0,
+        contrast=0,
+        input_size=16,
+        label_smoothing=0.2,
+        distill=0.3,
+        distill_temperature=2.0,
+    )
+    architecture = Architecture(
+        task="emotion", outputs=3, input_size=16, stem="torchvision", dropout=0.0
+    )
+    weights = torch.tensor([0.5, 1.0, 3.0])
+    taught = torch.softmax(torch.randn(6, 3), dim=1)
+    teachers = Teachers([])
+    teachers.probabilities = lambda faces, temperature: taught  # type: ignore[method-assign]
+    module = EmotionModule(
+        architecture, recipe, Augmentation(recipe, MeasuredGeometry.load()), weights, teachers
+    )
+    faces = torch.randint(0, 256, (6, 16, 16), dtype=torch.uint8)
+    targets = torch.eye(3)[[0, 1, 2, 0, 1, 2]]
+    loss = float(module.training_step((faces, targets), 0).detach())
+
+    logits = module(faces).detach().double().numpy()
+    log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    soft = 0.8 * targets.numpy() + 0.2 / 3
+    hard_part = -(soft * log_p * weights.numpy()).sum(axis=1).mean()
+    cooled = logits / 2 - np.log(np.exp(logits / 2).sum(axis=1, keepdims=True))
+    p = taught.double().numpy()
+    teacher_part = 4 * (p * (np.log(p) - cooled)).sum(axis=1).mean()
+    assert loss == pytest.approx(0.7 * hard_part + 0.3 * teacher_part, rel=1e-4)

@@ -123,6 +123,10 @@ def test_efficientnet_gives_what_an_independent_implementation_gives() -> None:
     with torch.inference_mode():
         features = body.forward_features(ramp).mean(dim=(2, 3))[0]  # type: ignore[operator]
     assert features.shape == (1280,)
+    with torch.inference_mode():
+        scores = network(ramp).softmax(dim=1)
+    # The new head knows nothing yet, and says so.
+    assert torch.allclose(scores, torch.full((1, 7), 1 / 7), atol=0.15)
     assert features[REFERENCE_AT].tolist() == pytest.approx(REFERENCE, abs=1e-4)
 
 

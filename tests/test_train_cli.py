@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from fer_sdk.contract import ModelMetadata
 from fer_sdk.errors import DataError
 from fer_training.cli import app
-from fer_training.evaluate import evaluate, open_model
+from fer_training.evaluate import LandmarksEvaluation, evaluate, open_model
 from fer_training.faces import EMOTIONS, FaceSet, read_faces
 from fer_training.ground_truth import GroundTruth, digest
 from tiny_models import expected_scores, metadata, write_models
@@ -41,6 +41,8 @@ def test_help_names_every_command_and_shows_examples() -> None:
         "emotion",
         "landmarks",
         "evaluate",
+        "ablate",
+        "align",
         "extract-landmarks",
         "measure-crop",
         "fetch",
@@ -55,7 +57,8 @@ def test_evaluate_prints_and_writes_what_counting_gives(tmp_path: Path) -> None:
     data, (emotion, _) = _folder(tmp_path / "faces"), write_models(tmp_path)
     written = tmp_path / "figures.json"
 
-    result = runner.invoke(app, ["evaluate", str(emotion), str(data), "--json", "-o", str(written)])
+    given = ["evaluate", "--model", str(emotion), "--data", str(data)]
+    result = runner.invoke(app, [*given, "--json", "-o", str(written)])
 
     assert result.exit_code == 0, result.output
     figures = json.loads(result.output)
@@ -65,7 +68,9 @@ def test_evaluate_prints_and_writes_what_counting_gives(tmp_path: Path) -> None:
     assert 0.5 < right.mean() < 1
     assert figures["figures"]["accuracy"] == pytest.approx(right.mean())
     assert figures["split"] == "PublicTest"
-    table = runner.invoke(app, ["evaluate", str(emotion), str(data)]).output
+    bins = figures["reliability"]
+    assert sum(each["faces"] for each in bins) == len(public)
+    table = runner.invoke(app, given).output
     assert f"{100 * right.mean():.2f} %" in table
     assert all(label in table for label in EMOTIONS)
 
@@ -79,8 +84,17 @@ def test_landmark_models_are_measured_against_the_truth(tmp_path: Path) -> None:
     order = np.argsort(digest(images))
     shifted = model.landmarks(images) + np.float32(0.03)
     truth = GroundTruth(digest(images)[order], shifted[order], np.zeros(5, np.float32))
-    figures = evaluate(model, faces, "PublicTest", truth).figures
-    assert figures.error == pytest.approx(0.03 * 2**0.5, rel=1e-3)
+    measured = evaluate(model, faces, "PublicTest", truth)
+    assert measured.figures.error == pytest.approx(0.03 * 2**0.5, rel=1e-3)
+    assert isinstance(measured, LandmarksEvaluation)
+    # Of the tiny model's points only the first moves: the light of the darkened face has the same
+    # centre, that of the noisy one another.
+    dark, noisy = (
+        next(each for name, each in measured.degraded.items() if name.startswith(word))
+        for word in ("dark", "noisy")
+    )
+    assert dark.error == pytest.approx(measured.figures.error, abs=2e-3)
+    assert abs(noisy.error - measured.figures.error) > abs(dark.error - measured.figures.error)
     with pytest.raises(DataError, match="no face in Training"):
         evaluate(model, faces, "Training", truth)
     with pytest.raises(DataError, match="--truth"):
@@ -105,5 +119,5 @@ def test_wrong_usage_says_what_is_right(tmp_path: Path) -> None:
     unknown = runner.invoke(app, ["fetch", "everything", "-o", str(tmp_path / "x")])
     assert unknown.exit_code == 2
     assert "face-landmarker" in unknown.output
-    missing = runner.invoke(app, ["evaluate", str(tmp_path / "no.onnx"), "x.csv"])
+    missing = runner.invoke(app, ["evaluate", "-m", str(tmp_path / "no.onnx"), "-d", "x.csv"])
     assert "no.onnx" in str(missing.exception)

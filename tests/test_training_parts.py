@@ -14,7 +14,7 @@ from fer_sdk.errors import DataError
 from fer_training.calibration import fit_temperature
 from fer_training.faces import EMOTIONS, FaceSet
 from fer_training.ground_truth import GroundTruth, digest, mirror_landmarks
-from fer_training.metrics import emotion_figures, landmark_figures
+from fer_training.metrics import emotion_figures, landmark_figures, reliability
 from fer_training.parts import divide
 from fer_training.recipe import EmotionRecipe, LandmarksRecipe
 from fer_training.sampling import EpochSampler
@@ -128,6 +128,8 @@ def test_an_epochs_order_depends_on_seed_and_epoch_alone() -> None:
 
 
 def test_shipped_recipes_load_and_settings_replace() -> None:
+    assert EmotionRecipe.load(Path("teacher")).network == "efficientnet_lite0"
+    assert EmotionRecipe.load(Path("emotion")) == EmotionRecipe.load(None)
     assert LandmarksRecipe.load(None).optimizer == "adamw"
     changed = EmotionRecipe.load(None, {"epochs": "3", "sampling": "over", "flip": "false"})
     assert (changed.epochs, changed.sampling, changed.flip) == (3, "over", False)
@@ -144,12 +146,26 @@ def test_shipped_recipes_load_and_settings_replace() -> None:
         ("learning_rate", "fast", "number"),
         ("optimizer", "lion", "sgd, adamw"),
         ("ema", "true", "number"),
+        ("distill", "1.5", "from 0 to 1"),
     ],
 )
 def test_a_wrong_setting_is_refused_by_name(name: str, value: str, says: str) -> None:
     with pytest.raises(DataError, match=says) as caught:
         EmotionRecipe.load(None, {name: value})
     assert name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"network": "vit", "small_epochs": "2"}, "small_epochs = 0"),
+        ({"network": "vit", "small_epochs": "0", "weights": "imagenet"}, "none for network vit"),
+        ({"stem": "3x3", "weights": "imagenet"}, "7x7"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(changes: dict[str, str], says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        EmotionRecipe.load(None, changes)
 
 
 def test_a_recipe_file_replaces_the_shipped_one(tmp_path: Path) -> None:
@@ -203,6 +219,14 @@ def test_emotion_figures_agree_with_counting_by_hand(seed: int, count: int) -> N
     assert figures.macro_f1 == pytest.approx(np.mean(f1s))
     assert figures.ece == pytest.approx(_naive_ece(scores, labels), abs=1e-4)
     assert np.sum(figures.confusion) == count
+    bins = reliability(scores, labels)
+    assert sum(each.faces for each in bins) == count
+    gaps = [
+        each.faces * abs(each.accuracy - each.confidence)
+        for each in bins
+        if each.accuracy is not None and each.confidence is not None
+    ]
+    assert sum(gaps) / count == pytest.approx(figures.ece, abs=1e-4)
 
 
 def test_landmark_figures_measure_distances() -> None:
@@ -218,6 +242,9 @@ def test_landmark_figures_measure_distances() -> None:
     )
     assert figures.error == pytest.approx(0.05 / 8, abs=1e-6)
     assert figures.normalised_error == pytest.approx(0.05 / 8 / 0.4, abs=1e-6)
+    assert figures.normalised_by_point == pytest.approx(
+        {"le": 0, "re": 0.0625, "ll": 0, "rl": 0}, abs=1e-6
+    )
     assert figures.failures == 0
 
 

@@ -5,7 +5,7 @@ AVX2), which adds two neighbouring products into 16 bits and saturates at 32767.
 every input when ``255 * (|a| + |b|)`` of any two weights stays below that, which weights within -64
 to 64 keep: ``255 * 64 * 2 = 32640``. ARM without dot products adds two products into 16 bits as
 well (``smull``, ``smlal``), but of activations that were moved to -128 to 127: half as far. VNNI
-(``vpdpbusd``) and ARM's dot and matrix products (``udot``, ``ummla``) add into 32 bits; there only
+(``vpdpbusd``) and ARM's dot and matrix products (``sdot``, ``ummla``) add into 32 bits; there only
 the length of the sum counts. ``weight_bounds`` gives both figures of a file, ``probe`` asks a CPU.
 """
 

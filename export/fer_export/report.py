@@ -89,7 +89,8 @@ def _cpus_to_markdown(runs: Sequence[CpuRun], version: str, split: str) -> str:
                 _UNKNOWN if run.instructions is None else ", ".join(run.instructions),
                 f"{run.sums - run.wrong_sums:,} of {run.sums:,}",
                 str(moved.faces),
-                _UNKNOWN if moved.agreement is None else f"{moved.agreement:.2%}",
+                f"{moved.drift:.2g}" if moved.agreement is None else f"{moved.agreement:.2%}",
+                f"{moved.mean:.2g}",
                 f"{moved.largest:.2g}",
             )
         )
@@ -105,8 +106,9 @@ def _cpus_to_markdown(runs: Sequence[CpuRun], version: str, split: str) -> str:
                 "its integer multiplications",
                 "exact integer sums",
                 "faces",
-                "same top label",
-                "largest difference of an output",
+                "same top label, or mean drift (crop)",
+                "mean difference of an output",
+                "largest",
             ),
             rows,
         ),
@@ -152,7 +154,12 @@ def to_markdown(export: Export) -> str:
         ("source", git_commit() or _UNKNOWN),
         ("tools", ", ".join(f"{name} {version}" for name, version in tools().items())),
         ("measured on", str(this_cpu())),
-        ("file format", f"ONNX opset {OPSET}, IR version {IR_VERSION}: onnxruntime from 1.14 on"),
+        (
+            "file format",
+            f"ONNX opset {OPSET}, the one that torch's exporter writes itself, IR version "
+            f"{IR_VERSION}: onnxruntime from 1.14 on; `tests/test_export_oldest.py` runs the "
+            "bundled files with the oldest that fer-sdk allows",
+        ),
     ]
     parts = [
         f"# Export of the {export.task} model",
@@ -170,7 +177,7 @@ def to_markdown(export: Export) -> str:
         *_integer_section(export),
     ]
     if export.search is not None:
-        parts += _search_section(export.search)
+        parts += search_section(export.search)
     return "\n\n".join(parts) + "\n"
 
 
@@ -333,13 +340,14 @@ def _integer_section(export: Export) -> list[str]:
         f"pooling and attention products, softmax, and the layers {layers}.",
         f"{exact} Measured on this CPU ({this_cpu()}): the kernels that onnxruntime chooses differ "
         f"from its kernels that cannot saturate by {candidate.kernel_error:.2g} at most. ARM gets "
-        "this same file: its dot and matrix products (`udot`, `ummla`) add into 32 bits, and "
+        "this same file: its dot and matrix products (`sdot`, `ummla`) add into 32 bits, and "
         "before ARMv8.2 the sum of two products (`smull`, `smlal`) is at most 128 x 64 x 2 = "
         "16384. `fer-export cpus` runs it there, emulated: see cpus-onnxruntime-*.md where it did.",
     ]
 
 
-def _search_section(search: Search) -> list[str]:
+def search_section(search: Search) -> list[str]:
+    """How the quantisation was chosen, as parts of a page."""
     rows = []
     for trial in search.trials:
         settings = trial.settings

@@ -18,6 +18,7 @@ import onnx
 
 from fer_export.faces import at_size
 from fer_export.graph import multiplications
+from fer_export.integers import weight_bounds
 from fer_export.quantise import (
     Calibration,
     Quantisation,
@@ -61,7 +62,8 @@ class Trial:
         difference: mean difference of an output value from the float32 graph's.
         agreement: share of faces with the same top label; None for landmarks.
         drift: mean distance of a landmark, as a fraction of the crop; None for emotions.
-        kernel_error: see ``quantise.kernel_error``; on the CPU that ran the search.
+        kernel_error: see ``quantise.kernel_error``; on the CPU that ran the search. 0 without a
+            run where the weights alone show that nothing can saturate.
         float_share: share of the multiplications that stay in float32.
         bytes: size of the file.
         seconds: how long it took to quantise and to measure, and, where it was the first with its
@@ -165,19 +167,21 @@ def search(
 
 
 def _choose_layers(bench: _Bench, best: Trial) -> Quantisation:
-    """Leave out of int8 what is cheap and spoils much; measure the rest of the network as well."""
+    """Leave out of int8 what is cheap and spoils much."""
     base = best.settings
     without = bench.run(replace(base, float_layers=()))
-    parts = [part for part in bench.parts() if part not in base.float_layers]
+    parts = [
+        part
+        for part in bench.parts()
+        if part not in base.float_layers and bench.share(part) <= _CHEAP
+    ]
     alone = {
         part: bench.run(replace(base, float_layers=(*base.float_layers, part))) for part in parts
     }
     if without.difference * (1 - _WORTH) <= best.difference:
         best = without
     gain = {
-        part: 1 - trial.difference / max(best.difference, 1e-12)
-        for part, trial in alone.items()
-        if bench.share(part) <= _CHEAP
+        part: 1 - trial.difference / max(best.difference, 1e-12) for part, trial in alone.items()
     }
     for part in sorted(gain, key=lambda part: -gain[part]):
         if gain[part] < _WORTH:
@@ -262,7 +266,9 @@ class _Bench:
             difference=float(difference.mean()),
             agreement=agreement,
             drift=drift,
-            kernel_error=kernel_error(quantised, self._judges[:_KERNEL_FACES], source="int8 graph"),
+            kernel_error=0.0
+            if weight_bounds(quantised).exact_everywhere
+            else kernel_error(quantised, self._judges[:_KERNEL_FACES], source="int8 graph"),
             float_share=self.share(*settings.float_layers),
             bytes=quantised.ByteSize(),
             seconds=perf_counter() - started,

@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fer_sdk.errors import FerError
+from fer_sdk.errors import DataError, FerError
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
     from fer_training.evaluate import Evaluation
+    from fer_training.metrics import EmotionFigures
 
 app = typer.Typer(
     name="fer-train",
@@ -137,16 +139,47 @@ def landmarks(
 
 @app.command(
     name="evaluate",
-    epilog="Example:\n\nfer-train evaluate emotion.fp32.onnx fer2013.csv --split PublicTest",
+    epilog="Examples:\n\n"
+    "fer-train evaluate --model emotion.fp32.onnx --data fer2013.csv --split PublicTest\n\n"
+    "fer-train evaluate --model emotion.int8.onnx --data fer2013.csv --detect "
+    "--report reports/emotion --epochs runs/emotion/epochs.jsonl",
 )
 def evaluate_model(
-    model: Annotated[Path, typer.Argument(help="An exported model, emotion or landmarks.")],
-    data: _Data,
+    model: Annotated[
+        Path, typer.Option("--model", "-m", help="An exported model, emotion or landmarks.")
+    ],
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data", "-d", help="fer2013.csv, fer2013.csv.gz, or a folder train/<label>/*.png"
+        ),
+    ],
     split: Annotated[str, typer.Option(help="Training, PublicTest or PrivateTest.")] = "PublicTest",
     truth: _Truth = None,
+    detect: Annotated[
+        bool,
+        typer.Option(
+            "--detect",
+            help="Also measure where the default detector must find each face first (emotion).",
+        ),
+    ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Write figures, tables and pictures into this folder."),
+    ] = None,
+    epochs: Annotated[
+        Path | None,
+        typer.Option(help="epochs.jsonl of the run that made the model: its curves, in --report."),
+    ] = None,
+    show_faces: Annotated[
+        bool,
+        typer.Option(
+            "--show-faces", help="Put sample faces of the data into --report (landmarks)."
+        ),
+    ] = False,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Also write the figures to this JSON file."),
+        typer.Option("--output", "-o", help="Write the figures to this JSON file."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
 ) -> None:
@@ -155,17 +188,127 @@ def evaluate_model(
     from fer_training.faces import read_faces
     from fer_training.ground_truth import GroundTruth
     from fer_training.json_file import write_json
+    from fer_training.report import write_report
 
+    if report is None and (epochs is not None or show_faces):
+        raise typer.BadParameter("give --report, the folder for the pictures")
     opened = open_model(model)
-    result = evaluate(opened, read_faces(data), split, GroundTruth.load(truth))
+    result = evaluate(opened, read_faces(data), split, GroundTruth.load(truth), detect=detect)
     if output is not None:
         write_json(output, result.to_dict())
+    if report is not None:
+        write_report(result, report, epochs=epochs, faces=show_faces)
     if as_json:
         typer.echo(json.dumps(result.to_dict(), indent=2))
     else:
         from rich.console import Console
 
-        Console().print(_table(result))
+        Console().print(*_tables(result), sep="\n")
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "fer-train ablate fer2013.csv --votes fer2013new.csv --seeds 3 -o runs/ablation\n\n"
+    "fer-train ablate fer2013.csv --votes fer2013new.csv --part attention --set epochs=60 "
+    "-o runs/attention --report training/reports/attention"
+)
+def ablate(
+    data: _Data,
+    votes: Annotated[
+        Path | None, typer.Option(help="FER+ votes (fer2013new.csv) as soft labels.")
+    ] = None,
+    parts: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--part", help="Take away only this part. May be repeated; without it, each in turn."
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Runs of each variant.", min=1)] = 3,
+    config: Annotated[
+        Path,
+        typer.Option("--recipe", help="The base recipe, in TOML or by its name in the package."),
+    ] = Path("ablation"),
+    settings: _Set = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of the runs; unfinished ones go on.")
+    ] = Path("runs/ablation"),
+    report: Annotated[
+        Path, typer.Option(help="Folder for the table, the picture and the figures.")
+    ] = Path("training/reports/ablation"),
+    data_name: _Name = "FER2013",
+) -> None:
+    """Measure what each part of a recipe is worth, by training without it.
+
+    Parts: attention, augmentation, jitter, mixup, label smoothing, FER+ votes, EMA, class
+    weighting. More seeds may be asked for later: what is trained already stays.
+    """
+    from fer_training.ablation import ablate as run_ablation
+    from fer_training.ablation import parts_of, write_ablation
+    from fer_training.faces import read_faces
+    from fer_training.recipe import EmotionRecipe
+    from fer_training.votes import read_votes
+
+    base = EmotionRecipe.load(config, _changes(settings))
+    faces = read_faces(data, side=base.input_size)
+    shares = read_votes(votes, faces) if votes else None
+    chosen = parts or [part for part in parts_of(base) if votes or part != "FER+ votes"]
+    result = run_ablation(
+        faces,
+        shares,
+        base,
+        parts=chosen,
+        seeds=range(1, seeds + 1),
+        folder=output,
+        data_name=data_name,
+    )
+    typer.echo(write_ablation(result, report))
+
+
+@app.command(
+    epilog="Example:\n\n"
+    "fer-train align fer2013.csv --emotion emotion.fp32.onnx --landmarks landmarks.fp32.onnx"
+)
+def align(
+    data: _Data,
+    emotion_model: Annotated[Path, typer.Option("--emotion", help="An exported emotion model.")],
+    landmarks_model: Annotated[
+        Path, typer.Option("--landmarks", help="An exported landmark model.")
+    ],
+    split: Annotated[str, typer.Option(help="Training, PublicTest or PrivateTest.")] = "PublicTest",
+    tilts: Annotated[
+        list[float] | None,
+        typer.Option("--tilt", help="Degrees to tilt all faces by. May be repeated."),
+    ] = None,
+    truth: _Truth = None,
+    report: Annotated[
+        Path, typer.Option(help="Folder for the table, the picture and the figures.")
+    ] = Path("training/reports/alignment"),
+) -> None:
+    """Measure whether turning faces upright by their eyes helps to read their emotion."""
+    from fer_sdk.model import EmotionModel, LandmarksModel
+    from fer_training.alignment import measure_alignment, write_alignment
+    from fer_training.faces import read_faces
+    from fer_training.ground_truth import GroundTruth
+
+    part = read_faces(data).split(split)
+    if not len(part):
+        raise DataError(f"{data}: has no face in {split}")
+    measured = measure_alignment(
+        EmotionModel.from_file(emotion_model, device="cpu"),
+        LandmarksModel.from_file(landmarks_model, device="cpu"),
+        part,
+        GroundTruth.load(truth),
+        split=split,
+        tilts=tilts or (0.0, 10.0, 20.0, 30.0),
+    )
+    path = write_alignment(measured, report)
+    for each in measured.tilts:
+        typer.echo(
+            f"tilted by {each.tilt:g} degrees: {100 * each.as_it_is:.2f} % as it is, "
+            f"{100 * each.aligned:.2f} % aligned ({100 * each.gain:+.2f} +- "
+            f"{100 * each.interval:.2f} points)"
+        )
+    typer.echo(path)
 
 
 @app.command(
@@ -227,7 +370,7 @@ def measure_crop(
 
 @app.command(epilog="Example:\n\nfer-train fetch face-landmarker -o models/face_landmarker.task")
 def fetch(
-    what: Annotated[str, typer.Argument(help="face-landmarker")],
+    what: Annotated[str, typer.Argument(help="face-landmarker or resnet18-imagenet")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to put it.")],
 ) -> None:
     """Fetch a published file that training needs; checked by hash, resumed where it broke."""
@@ -247,30 +390,56 @@ def fetch(
     typer.echo(f"{path}: sha256 {published.sha256} as published ({published.licence})")
 
 
-def _table(result: Evaluation) -> Table:
+def _tables(result: Evaluation) -> Iterator[Table]:
     from rich.table import Table
 
-    from fer_training.metrics import EmotionFigures
+    from fer_training.evaluate import EmotionEvaluation
+    from fer_training.report import percent
 
-    figures = result.figures
-    title = f"{result.model} ({result.precision}) on {result.split}, {figures.faces} faces"
-    if isinstance(figures, EmotionFigures):
-        table = Table("emotion", "faces", "recall", "precision", title=title)
-        for name, count in figures.counts.items():
-            recall, precision = figures.recall[name], figures.precision[name]
-            table.add_row(name, str(count), _percent(recall), _percent(precision))
+    about = result.conditions
+    title = f"{about.model} ({about.precision}) on {about.split}, {result.figures.faces} faces"
+    if isinstance(result, EmotionEvaluation):
+        emotion, found = result.figures, result.end_to_end
+        header = ("emotion", "faces", "recall", "precision", *(["end to end"] if found else []))
+        table = Table(*header, title=title)
+        for name, count in emotion.counts.items():
+            cells = [percent(emotion.recall[name]), percent(emotion.precision[name])]
+            if found:
+                cells.append(percent(found.recall[name]))
+            table.add_row(name, str(count), *cells)
         table.caption = (
-            f"accuracy {_percent(figures.accuracy)}   macro-F1 {_percent(figures.macro_f1)}   "
-            f"ECE {_percent(figures.ece)}   log loss {figures.log_loss:.3f}"
+            f"accuracy {percent(emotion.accuracy)}   macro-F1 {percent(emotion.macro_f1)}   "
+            f"ECE {percent(emotion.ece)}   log loss {emotion.log_loss:.3f}"
         )
-        return table
-    table = Table("point", "mean error (of the crop)", title=title)
+        if found:
+            table.caption += (
+                f"\nend to end: accuracy {percent(found.accuracy)}, {percent(found.found)} found "
+                f"by {found.detector}"
+            )
+        yield table
+        yield _confusion_table(emotion)
+        return
+    figures = result.figures
+    table = Table("point", "mean error (of the crop)", "by eye distance", title=title)
     for name, error in figures.error_by_point.items():
-        table.add_row(name, f"{error:.4f}")
+        table.add_row(name, f"{error:.4f}", f"{figures.normalised_by_point[name]:.4f}")
     table.caption = (
         f"mean error {figures.error:.4f}   by eye distance {figures.normalised_error:.4f}   "
-        f"failures (> 0.1) {_percent(figures.failures)}   without truth {figures.without_truth}"
+        f"failures (> 0.1) {percent(figures.failures)}   without truth {figures.without_truth}"
     )
+    yield table
+    spoilt = Table("crops", "mean error (of the crop)", "by eye distance")
+    for name, each in result.degraded.items():
+        spoilt.add_row(name, f"{each.error:.4f}", f"{each.normalised_error:.4f}")
+    yield spoilt
+
+
+def _confusion_table(figures: EmotionFigures) -> Table:
+    from rich.table import Table
+
+    table = Table("true / given", *figures.counts, title="confusion, faces")
+    for name, row in zip(figures.counts, figures.confusion, strict=True):
+        table.add_row(name, *map(str, row))
     return table
 
 
@@ -278,10 +447,6 @@ def _stderr() -> Console:
     from rich.console import Console
 
     return Console(stderr=True)
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.2f} %"
 
 
 def main() -> None:

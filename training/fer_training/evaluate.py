@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from fer_sdk.contract import ModelMetadata
 from fer_sdk.crop import resize_square
@@ -13,34 +15,95 @@ from fer_sdk.errors import DataError
 from fer_sdk.face import LANDMARKS
 from fer_sdk.model import EmotionModel, LandmarksModel
 from fer_sdk.runtime import Session, read_model
+from fer_training.degradation import DEGRADATIONS
+from fer_training.end_to_end import EndToEndFigures, end_to_end
 from fer_training.faces import FaceSet
 from fer_training.ground_truth import GroundTruth
-from fer_training.metrics import EmotionFigures, LandmarkFigures, emotion_figures, landmark_figures
+from fer_training.metrics import (
+    EmotionFigures,
+    LandmarkFigures,
+    ReliabilityBin,
+    emotion_figures,
+    landmark_figures,
+    reliability,
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
-    """What was measured of which model on which faces.
+class Conditions:
+    """What was measured.
 
     Attributes:
         model: the file's name.
         sha256: hash of the file.
+        version: of the trained model.
         precision: of its weights and arithmetic.
         provider: the onnxruntime provider that ran it.
         split: of the data.
-        figures: what came out.
     """
 
     model: str
     sha256: str
+    version: str
     precision: str
     provider: str
     split: str
-    figures: EmotionFigures | LandmarkFigures
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EmotionEvaluation:
+    """How an emotion model does.
+
+    Attributes:
+        conditions: what was measured.
+        figures: over given crops.
+        reliability: confidence against accuracy.
+        end_to_end: where the faces had to be found first; None where that was not asked for.
+    """
+
+    conditions: Conditions
+    figures: EmotionFigures
+    reliability: tuple[ReliabilityBin, ...]
+    end_to_end: EndToEndFigures | None = None
 
     def to_dict(self) -> dict[str, object]:
         """Plain values for JSON."""
-        return asdict(self)
+        return asdict(self.conditions) | {
+            "figures": asdict(self.figures),
+            "reliability": [asdict(each) for each in self.reliability],
+            "end_to_end": asdict(self.end_to_end) if self.end_to_end else None,
+        }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LandmarksEvaluation:
+    """How a landmark model does.
+
+    Attributes:
+        conditions: what was measured.
+        figures: over the crops as they are.
+        degraded: over crops that were spoilt, by how.
+        images: the crops for which there is ground truth, uint8 ``[N, S, S]``.
+        predicted: what the model says of them, float32 ``[N, 4, 2]``.
+        truth: what it should say.
+    """
+
+    conditions: Conditions
+    figures: LandmarkFigures
+    degraded: Mapping[str, LandmarkFigures]
+    images: npt.NDArray[np.uint8] = field(repr=False)
+    predicted: npt.NDArray[np.float32] = field(repr=False)
+    truth: npt.NDArray[np.float32] = field(repr=False)
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values for JSON."""
+        return asdict(self.conditions) | {
+            "figures": asdict(self.figures),
+            "degraded": {name: asdict(each) for name, each in self.degraded.items()},
+        }
+
+
+Evaluation = EmotionEvaluation | LandmarksEvaluation
 
 
 def open_model(path: Path) -> EmotionModel | LandmarksModel:
@@ -56,7 +119,12 @@ def open_model(path: Path) -> EmotionModel | LandmarksModel:
 
 
 def evaluate(
-    model: EmotionModel | LandmarksModel, faces: FaceSet, split: str, truth: GroundTruth
+    model: EmotionModel | LandmarksModel,
+    faces: FaceSet,
+    split: str,
+    truth: GroundTruth,
+    *,
+    detect: bool = False,
 ) -> Evaluation:
     """Measure a model on one split; every face is given as it is, one crop, no averaging.
 
@@ -65,6 +133,8 @@ def evaluate(
         faces: a whole set.
         split: which part of it to measure on.
         truth: landmarks of the faces, for a landmark model.
+        detect: of an emotion model, measure also what is left where the default detector must find
+            the faces first.
 
     Raises:
         DataError: the split is empty, has other labels than the model, or no ground truth.
@@ -72,26 +142,72 @@ def evaluate(
     part = faces.split(split)
     if not len(part):
         raise DataError(f"the data has no face in {split}")
-    size = model.metadata.input_size
-    images = np.stack([resize_square(image, size) for image in part.images])
-    figures: EmotionFigures | LandmarkFigures
-    if isinstance(model, EmotionModel):
-        if tuple(model.metadata.labels) != part.label_names:
-            raise DataError(
-                f"{model.source}: its labels ({', '.join(model.metadata.labels)}) are not those of "
-                f"the data ({', '.join(part.label_names)})"
-            )
-        figures = emotion_figures(model.scores(images), part.labels, part.label_names)
-    else:
-        points = truth.of(part.images)
-        if np.isnan(points).all():
-            raise DataError(f"the ground truth knows no face of {split}: give --truth")
-        figures = landmark_figures(model.landmarks(images), points, LANDMARKS)
-    return Evaluation(
+    conditions = Conditions(
         Path(model.source).name,
         model.sha256,
+        model.metadata.version,
         model.metadata.precision,
         model.session.provider,
         split,
-        figures,
+    )
+    if isinstance(model, EmotionModel):
+        return _evaluate_emotion(model, part, conditions, detect)
+    return _evaluate_landmarks(model, part, conditions, truth)
+
+
+def at_model_size(
+    images: npt.NDArray[np.uint8], model: EmotionModel | LandmarksModel
+) -> npt.NDArray[np.uint8]:
+    """Face crops uint8 ``[N, S, S]`` as the pipeline would give them to a model."""
+    return np.stack([resize_square(image, model.metadata.input_size) for image in images])
+
+
+def check_labels(model: EmotionModel, faces: FaceSet) -> None:
+    """Refuse faces of other labels than the model's.
+
+    Raises:
+        DataError: they are other ones, or in another order.
+    """
+    if tuple(model.metadata.labels) != faces.label_names:
+        raise DataError(
+            f"{model.source}: its labels ({', '.join(model.metadata.labels)}) are not those of "
+            f"the data ({', '.join(faces.label_names)})"
+        )
+
+
+def _evaluate_emotion(
+    model: EmotionModel, part: FaceSet, conditions: Conditions, detect: bool
+) -> EmotionEvaluation:
+    check_labels(model, part)
+    scores = model.scores(at_model_size(part.images, model))
+    return EmotionEvaluation(
+        conditions,
+        emotion_figures(scores, part.labels, part.label_names),
+        reliability(scores, part.labels),
+        end_to_end(Path(model.source), part) if detect else None,
+    )
+
+
+def _evaluate_landmarks(
+    model: LandmarksModel, part: FaceSet, conditions: Conditions, truth: GroundTruth
+) -> LandmarksEvaluation:
+    points = truth.of(part.images)
+    known = ~np.isnan(points[:, 0, 0])
+    if not known.any():
+        raise DataError(f"the ground truth knows no face of {conditions.split}: give --truth")
+
+    def predict(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        return model.landmarks(at_model_size(images, model))
+
+    predicted = predict(part.images)
+    return LandmarksEvaluation(
+        conditions,
+        landmark_figures(predicted, points, LANDMARKS),
+        {
+            name: landmark_figures(predict(spoil(part.images)), points, LANDMARKS)
+            for name, spoil in DEGRADATIONS.items()
+        },
+        part.images[known],
+        predicted[known],
+        points[known],
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -83,6 +84,54 @@ def emotion_figures(
 
 
 @dataclass(frozen=True, slots=True)
+class ReliabilityBin:
+    """The faces whose confidence lies between two bounds.
+
+    Attributes:
+        low, high: the bounds; the lower is not inside.
+        faces: how many.
+        confidence: their mean confidence; None where there are none.
+        accuracy: share of them whose label was given; None where there are none.
+    """
+
+    low: float
+    high: float
+    faces: int
+    confidence: float | None
+    accuracy: float | None
+
+
+def reliability(
+    scores: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]
+) -> tuple[ReliabilityBin, ...]:
+    """Confidence against accuracy, in the bins of the expected calibration error.
+
+    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
+
+    Args:
+        scores: ``[N, L]``; each row sums to 1.
+        labels: ``[N]``.
+    """
+    confidence, right = scores.max(axis=1).astype(np.float64), scores.argmax(axis=1) == labels
+    bounds = np.linspace(0, 1, _BINS + 1)
+    at = np.clip(np.ceil(confidence * _BINS).astype(int) - 1, 0, _BINS - 1)
+    bins = []
+    for index, (low, high) in enumerate(pairwise(bounds)):
+        inside = at == index
+        some = bool(inside.any())
+        bins.append(
+            ReliabilityBin(
+                float(low),
+                float(high),
+                int(inside.sum()),
+                float(confidence[inside].mean()) if some else None,
+                float(right[inside].mean()) if some else None,
+            )
+        )
+    return tuple(bins)
+
+
+@dataclass(frozen=True, slots=True)
 class LandmarkFigures:
     """How far predicted landmarks lie from the truth.
 
@@ -92,6 +141,7 @@ class LandmarkFigures:
         error: mean Euclidean distance, as a fraction of the crop.
         error_by_point: the same for each point, by name.
         normalised_error: mean distance divided by the true distance between the eyes.
+        normalised_by_point: the same for each point, by name.
         failures: share of faces with a normalised error above 0.1.
     """
 
@@ -100,6 +150,7 @@ class LandmarkFigures:
     error: float
     error_by_point: dict[str, float]
     normalised_error: float
+    normalised_by_point: dict[str, float]
     failures: float
 
     def summary(self) -> dict[str, float]:
@@ -118,13 +169,15 @@ def landmark_figures(
     known = ~np.isnan(truth[:, 0, 0])
     distance = np.linalg.norm(predicted[known] - truth[known], axis=-1)
     eyes = np.linalg.norm(truth[known, 0] - truth[known, 1], axis=-1)
-    normalised = distance.mean(axis=1) / np.maximum(eyes, 1e-6)
+    by_point = distance / np.maximum(eyes, 1e-6)[:, None]
+    normalised = by_point.mean(axis=1)
     return LandmarkFigures(
         faces=int(known.sum()),
         without_truth=int((~known).sum()),
         error=float(distance.mean()),
         error_by_point={n: float(distance[:, i].mean()) for i, n in enumerate(names)},
         normalised_error=float(normalised.mean()),
+        normalised_by_point={n: float(by_point[:, i].mean()) for i, n in enumerate(names)},
         failures=float((normalised > 0.1).mean()),
     )
 

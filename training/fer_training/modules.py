@@ -67,7 +67,9 @@ class TrainingModule(LightningModule):
                 fused=True,
             )
         else:
-            optimizer = torch.optim.AdamW(groups, recipe.learning_rate, fused=True)
+            optimizer = torch.optim.AdamW(
+                groups, recipe.learning_rate, betas=(recipe.momentum, recipe.beta2), fused=True
+            )
         total = int(self.trainer.estimated_stepping_batches)
         warmup = max(1, round(total * recipe.warmup_epochs / recipe.epochs))
         cosine = recipe.schedule == "cosine"

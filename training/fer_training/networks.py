@@ -163,6 +163,10 @@ class EfficientNetLite0(nn.Module):
             num_classes=architecture.outputs,
             drop_rate=architecture.dropout,
         )
+        # timm scales a new head by its few outputs: its first logits would be wildly sure.
+        head = self.backbone.get_submodule("classifier")
+        nn.init.normal_(head.get_parameter("weight"), std=0.01)
+        nn.init.zeros_(head.get_parameter("bias"))
 
     def forward(self, faces: torch.Tensor) -> torch.Tensor:
         """Normalised faces ``[N, 1, S, S]`` to logits ``[N, L]`` or landmarks ``[N, 4, 2]``."""

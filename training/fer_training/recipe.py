@@ -35,7 +35,9 @@ class Recipe:
         small_epochs: how many epochs, at the beginning, train on smaller faces, which is faster
             (progressive learning: Tan and Le, "EfficientNetV2", ICML 2021).
         small_size: side of the faces in those epochs, in pixels.
-        optimizer: ``"sgd"`` (Nesterov, ``momentum``) or ``"adamw"``.
+        optimizer: ``"sgd"`` (Nesterov) or ``"adamw"``.
+        momentum: of SGD; AdamW's first beta.
+        beta2: AdamW's second beta.
         learning_rate: the highest, reached after the warm-up.
         schedule: ``"cosine"`` to zero, ``"plateau"`` (a tenth when the held-out loss stalls for
             three epochs) or ``"constant"``.
@@ -67,6 +69,7 @@ class Recipe:
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = 0.05
     momentum: float = 0.9
+    beta2: float = 0.999
     weight_decay: float = 5e-4
     batch_size: int = 64
     epochs: int = 30
@@ -210,6 +213,7 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "noise": (0, 255),
     "learning_rate": (1e-8, 100),
     "momentum": (0, 0.9999),
+    "beta2": (0, 0.999999),
     "batch_size": (1, 65536),
     "epochs": (1, 100_000),
     "ema": (0, 0.999999),
