@@ -83,7 +83,9 @@ def test_three_labels_of_ones_own(models: Path, data: Path, precision: str) -> N
     assert np.mean(right) > 0.9
 
     # The same, counted by fer-train from what the file says about itself.
-    measured = runner.invoke(train_app, ["evaluate", str(path), str(data), "--json"])
+    measured = runner.invoke(
+        train_app, ["evaluate", "--model", str(path), "--data", str(data), "--json"]
+    )
     assert measured.exit_code == 0, measured.output
     figures = json.loads(measured.stdout)
     assert figures["precision"] == precision
