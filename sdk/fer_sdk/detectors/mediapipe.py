@@ -30,9 +30,14 @@ _INSTEAD = (
     "install 'mediapipe>=0.10.30,<0.10.32', or use detector=\"blazeface\": the same model on "
     "onnxruntime"
 )
-# What opening a task prints although nothing is wrong: TensorFlow Lite's INFO lines, abseil's
-# remark on itself, and abseil's information and warnings.
-_CHATTER = re.compile(rb"INFO: |WARNING: All log messages before absl::|[IW]\d{4} \d\d:\d\d:")
+# What opening a task prints although nothing is wrong: TensorFlow Lite's remark on its delegate,
+# abseil's on itself, and abseil's information and warnings. Only whole ones: TensorFlow Lite writes
+# its line in pieces, and another thread's line between them is not ours to drop.
+_CHATTER = re.compile(
+    rb"INFO: Created TensorFlow Lite XNNPACK delegate for CPU\.\n"
+    rb"|WARNING: All log messages before absl::[^\n]*\n"
+    rb"|[IW]\d{4} \d\d:\d\d:\d+\.\d+ +\d+ \S+:\d+\] [^\n]*\n"
+)
 _IOU = 0.3
 
 _stderr_lock = threading.Lock()
@@ -214,8 +219,9 @@ def _without_sound() -> Iterator[None]:
 def _without_chatter() -> Iterator[None]:
     """Keep MediaPipe's native chatter off stderr; whatever else is written meanwhile gets there.
 
-    It writes to the file descriptor itself, and neither GLOG_minloglevel, TF_CPP_MIN_LOG_LEVEL nor
-    anything that the library exports changes that.
+    A remark that was torn apart by another thread's line comes through: nothing of others is lost.
+    MediaPipe writes to the file descriptor itself, and neither GLOG_minloglevel,
+    TF_CPP_MIN_LOG_LEVEL nor anything that the library exports changes that.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(_stderr_lock)
@@ -233,16 +239,22 @@ def _without_chatter() -> Iterator[None]:
             os.dup2(stderr, 2)
             os.close(stderr)
             held.seek(0)
-            others = b"".join(line for line in held.readlines() if not _CHATTER.match(line))
+            others = _CHATTER.sub(b"", held.read())
             if others:
                 os.write(2, others)
 
 
 def _memory() -> IO[bytes]:
     """A file that has no name, and on Linux does not touch the disk either."""
-    if hasattr(os, "memfd_create"):
-        return open(os.memfd_create("fer_sdk"), "w+b", buffering=0)  # noqa: PTH123
-    return tempfile.TemporaryFile(buffering=0)
+    if not hasattr(os, "memfd_create"):
+        return tempfile.TemporaryFile(buffering=0)
+    import fcntl
+
+    memory = os.memfd_create("fer_sdk")
+    # Linux does not keep the place of two threads' writes apart in such a file: without this, one
+    # overwrites the other.
+    fcntl.fcntl(memory, fcntl.F_SETFL, fcntl.fcntl(memory, fcntl.F_GETFL) | os.O_APPEND)
+    return open(memory, "w+b", buffering=0)  # noqa: PTH123
 
 
 _open_detectors: weakref.WeakSet[MediaPipeDetector] = weakref.WeakSet()
