@@ -144,6 +144,15 @@ def test_every_setting_trains(tmp_path: Path, changes: dict[str, str]) -> None:
     assert checkpoint.load(path)[1].architecture.attention == (changes.get("attention") != "false")
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_gradients_are_clipped_in_mixed_precision_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str
+) -> None:
+    monkeypatch.setattr(fit, "lightning_precision", lambda: "bf16-mixed")
+    recipe = _recipe(epochs="1", gradient_clip="1.0", optimizer=optimizer, learning_rate="0.001")
+    train_emotion(_stripes(EMOTIONS, 42), None, recipe, Run(tmp_path, "x", progress=False))
+
+
 def test_landmarks_are_learnt_and_faces_without_truth_left_out(tmp_path: Path) -> None:
     random = np.random.default_rng(1)
     centres = random.uniform(0.3, 0.7, (300, 2)).astype(np.float32)

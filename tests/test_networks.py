@@ -14,7 +14,14 @@ from fer_sdk.crop import CropGeometry
 from fer_sdk.errors import DataError
 from fer_training import checkpoint
 from fer_training.checkpoint import Checkpoint
-from fer_training.networks import Architecture, NetworkName, ResNet18, build, normalise
+from fer_training.networks import (
+    Architecture,
+    FullPrecision,
+    NetworkName,
+    ResNet18,
+    build,
+    normalise,
+)
 
 EMOTION = Architecture(task="emotion", outputs=7)
 LANDMARKS = Architecture(task="landmarks", outputs=8, stem="torchvision", attention=False)
@@ -62,6 +69,19 @@ def test_other_networks_keep_the_same_shapes_and_checkpoints(
     }
     module.load_state_dict(rounded)
     assert torch.equal(loaded(faces), module(faces))
+
+
+def test_depthwise_convolutions_train_in_full_precision_and_answer_in_half() -> None:
+    """With their gradients in bfloat16, an EfficientNet trains at half the speed on a CPU."""
+    layer = FullPrecision(nn.Conv2d(8, 8, 3, padding=1, groups=8))
+    faces = torch.randn(2, 8, 6, 6)
+    with torch.autocast("cpu", torch.bfloat16):
+        trained = layer(faces.bfloat16())
+        with torch.no_grad():
+            answered = layer(faces)
+    assert trained.dtype == torch.float32
+    assert answered.dtype == torch.bfloat16
+    torch.testing.assert_close(answered.float(), trained, atol=0.05, rtol=0.05)
 
 
 def test_the_vision_transformer_costs_what_the_resnet18_costs() -> None:

@@ -57,6 +57,8 @@ class TrainingModule(LightningModule):
             {"params": decayed, "weight_decay": recipe.weight_decay},
             {"params": others, "weight_decay": 0.0},
         ]
+        # Lightning refuses to clip gradients for a fused optimiser in mixed precision.
+        fused = not recipe.gradient_clip
         optimizer: torch.optim.Optimizer
         if recipe.optimizer == "sgd":
             optimizer = torch.optim.SGD(
@@ -64,11 +66,11 @@ class TrainingModule(LightningModule):
                 recipe.learning_rate,
                 momentum=recipe.momentum,
                 nesterov=recipe.momentum > 0,
-                fused=True,
+                fused=fused,
             )
         else:
             optimizer = torch.optim.AdamW(
-                groups, recipe.learning_rate, betas=(recipe.momentum, recipe.beta2), fused=True
+                groups, recipe.learning_rate, betas=(recipe.momentum, recipe.beta2), fused=fused
             )
         total = int(self.trainer.estimated_stepping_batches)
         warmup = max(1, round(total * recipe.warmup_epochs / recipe.epochs))

@@ -144,6 +144,28 @@ class ResNet18(nn.Module):
         return result if self.task == "emotion" else result.reshape(-1, 4, 2)
 
 
+class FullPrecision(nn.Module):
+    """A convolution that trains outside a CPU's automatic mixed precision.
+
+    oneDNN has no fast gradient for depthwise convolutions in bfloat16: with them in float32, and
+    all others in bfloat16, an EfficientNet trains twice as fast.
+    """
+
+    def __init__(self, convolution: nn.Module) -> None:
+        super().__init__()
+        self.convolution = convolution
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """What the convolution gives."""
+        result: torch.Tensor
+        if features.device.type == "cpu" and torch.is_grad_enabled():
+            with torch.autocast("cpu", enabled=False):
+                result = self.convolution(features.float())
+        else:
+            result = self.convolution(features)
+        return result
+
+
 class EfficientNetLite0(nn.Module):
     """timm's EfficientNet-Lite0 for gray squares."""
 
@@ -167,6 +189,10 @@ class EfficientNetLite0(nn.Module):
         head = self.backbone.get_submodule("classifier")
         nn.init.normal_(head.get_parameter("weight"), std=0.01)
         nn.init.zeros_(head.get_parameter("bias"))
+        for block in list(self.backbone.modules()):
+            for name, layer in block.named_children():
+                if isinstance(layer, nn.Conv2d) and layer.groups > 1:
+                    setattr(block, name, FullPrecision(layer))
 
     def forward(self, faces: torch.Tensor) -> torch.Tensor:
         """Normalised faces ``[N, 1, S, S]`` to logits ``[N, L]`` or landmarks ``[N, 4, 2]``."""
