@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import log_loss
 
 from fer_sdk.errors import DataError
 from fer_training.calibration import fit_temperature
@@ -18,7 +19,7 @@ from fer_training.metrics import emotion_figures, landmark_figures, reliability
 from fer_training.parts import divide
 from fer_training.recipe import EmotionRecipe, LandmarksRecipe
 from fer_training.sampling import EpochSampler
-from fer_training.votes import read_votes
+from fer_training.votes import label_probabilities, read_votes
 
 
 def _faces(labels: list[int], splits: list[str], seed: int = 0) -> FaceSet:
@@ -82,6 +83,25 @@ def test_votes_are_shares_of_the_seven(tmp_path: Path) -> None:
         }
     )
     assert shares[1].tolist() == [0] * 7
+
+
+def test_votes_are_translated_into_the_words_of_the_labels() -> None:
+    """Voters who call half the afraid neutral do not make the network call the afraid neutral."""
+    random = np.random.default_rng(0)
+    labels = random.choice(7, 2000, p=[0.1, 0.1, 0.2, 0.2, 0.1, 0.1, 0.2])
+    seen = np.where((labels == 2) & (random.random(2000) < 0.5), 6, labels)
+    votes = np.stack([random.multinomial(10, 0.7 * np.eye(7)[at] + 0.3 / 7) for at in seen]) / 10
+    votes[:5] = 0
+    training, others = np.arange(1000), np.arange(1000, 2000)
+    said = label_probabilities(votes.astype(np.float32), labels, training)
+    np.testing.assert_allclose(said.sum(axis=1), 1, atol=1e-5)
+    shares = np.bincount(labels, minlength=7) / len(labels)
+    np.testing.assert_allclose(said[others].mean(axis=0), shares, atol=0.04)
+    assert abs(votes[others].mean(axis=0) - shares).max() > 0.06
+    as_they_are = (votes[others] + 0.01) / (votes[others] + 0.01).sum(axis=1, keepdims=True)
+    assert log_loss(labels[others], said[others]) < log_loss(labels[others], as_they_are)
+    with pytest.raises(DataError, match="fewer than two"):
+        label_probabilities(votes.astype(np.float32), labels, training[:5])
 
 
 @pytest.mark.parametrize(

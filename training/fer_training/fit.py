@@ -50,6 +50,7 @@ from fer_training.pretrained import NORMALISATION, start_from_imagenet
 from fer_training.recipe import EmotionRecipe, LandmarksRecipe, Recipe
 from fer_training.sampling import EpochSampler
 from fer_training.teachers import Teachers
+from fer_training.votes import label_probabilities
 
 MODEL_FILE = "model.safetensors"
 METRICS_FILE = "metrics.json"
@@ -111,7 +112,8 @@ def train_emotion(
     targets = hard
     if votes is not None:
         voted = votes.sum(axis=1, keepdims=True) > 0
-        targets = np.where(voted, (1 - recipe.votes) * hard + recipe.votes * votes, hard)
+        said = label_probabilities(votes, faces.labels, parts.train)
+        targets = np.where(voted, (1 - recipe.votes) * hard + recipe.votes * said, hard)
     counts = np.bincount(faces.labels[parts.train], minlength=len(faces.label_names))
     weights = (
         torch.tensor(counts.sum() / (len(counts) * counts), dtype=torch.float32)

@@ -159,7 +159,8 @@ class EmotionRecipe(Recipe):
     Attributes:
         attention: whether the network has its channel self-attention block.
         label_smoothing: share of each target that is spread evenly over the labels.
-        votes: share of each target that comes from the FER+ votes, where they are given.
+        votes: share of each target that is what the FER+ votes, where they are given, make of the
+            label; see ``votes.label_probabilities``.
         mixup: alpha of Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018; 0
             for none.
         class_weights: ``"balanced"`` weighs the loss of each label by the inverse of its count.
