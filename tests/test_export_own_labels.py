@@ -56,7 +56,7 @@ def models(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("run")
     settings = [word for setting in SETTINGS for word in ("--set", setting)]
-    named = ["-o", str(folder / "run"), "--data-name", "gray squares"]
+    named = ["-o", str(folder / "run"), "--data-name", "gray squares", "--model-version", "3.1.4"]
     trained = runner.invoke(train_app, ["emotion", str(data), *named, *settings])
     assert trained.exit_code == 0, trained.output
     checkpoint = trained.stdout.split()[-1]
@@ -89,6 +89,7 @@ def test_three_labels_of_ones_own(models: Path, data: Path, precision: str) -> N
     assert measured.exit_code == 0, measured.output
     figures = json.loads(measured.stdout)
     assert figures["precision"] == precision
+    assert figures["version"] == "3.1.4"
     assert figures["figures"]["accuracy"] == pytest.approx(np.mean(right))
     page = (models / "emotion.md").read_text("utf-8")
     assert "gray squares" in page

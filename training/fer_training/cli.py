@@ -49,6 +49,9 @@ _From = Annotated[
     Path | None, typer.Option("--from", help="Start from the weights of this checkpoint.")
 ]
 _Name = Annotated[str, typer.Option(help="What the model's metadata is to call its training data.")]
+_Version = Annotated[
+    str, typer.Option("--model-version", help="Version that the model's metadata is to give.")
+]
 _Truth = Annotated[Path | None, typer.Option(help="Ground truth of other faces than FER2013's.")]
 
 
@@ -91,6 +94,7 @@ def emotion(
         ),
     ] = None,
     data_name: _Name = "FER2013",
+    version: _Version = "0.1.0",
 ) -> None:
     """Train the emotion network: ResNet18 with channel self-attention.
 
@@ -106,7 +110,7 @@ def emotion(
     faces = read_faces(data, side=recipe.input_size)
     shares = read_votes(votes, faces) if votes else None
     name = f"{data_name} with FER+ votes" if votes else data_name
-    run = Run(output, name, start=start, teachers=tuple(teachers or ()))
+    run = Run(output, name, version=version, start=start, teachers=tuple(teachers or ()))
     typer.echo(train_emotion(faces, shares, recipe, run))
 
 
@@ -121,6 +125,7 @@ def landmarks(
     settings: _Set = None,
     start: _From = None,
     data_name: _Name = "FER2013 with landmarks by MediaPipe",
+    version: _Version = "0.1.0",
 ) -> None:
     """Train the landmark network: ResNet18 for eye centres and lip corners.
 
@@ -133,7 +138,7 @@ def landmarks(
     from fer_training.recipe import LandmarksRecipe
 
     recipe = LandmarksRecipe.load(config, _changes(settings))
-    run = Run(output, data_name, start=start)
+    run = Run(output, data_name, version=version, start=start)
     typer.echo(train_landmarks(read_faces(data), GroundTruth.load(truth), recipe, run))
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from fer_sdk.crop import centred_square, crop_gray
 from fer_sdk.errors import DataError
-from fer_sdk.image import load_image
+from fer_sdk.image import PICTURES, load_image
 
 EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """FER2013's labels, in the order of its numbers."""
@@ -40,7 +40,6 @@ _LABEL_SYNONYMS = {
     "surprised": "surprise",
 }
 _PIXELS_A_SIDE = 48
-_IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -166,7 +165,7 @@ def _read_folder(path: Path, side: int) -> FaceSet:
         for label in sorted(part.iterdir())
         if label.is_dir()
         for file in sorted(label.iterdir())
-        if file.suffix.lower() in _IMAGE_SUFFIXES
+        if file.suffix.lower() in PICTURES
     ]
     if not files:
         raise DataError(f"{path}: holds no pictures in folders named after their labels")
