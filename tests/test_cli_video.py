@@ -202,6 +202,8 @@ def test_an_interrupt_leaves_nothing_half_done(models: tuple[Path, Path], tmp_pa
          "--save", str(tmp_path / "out.mp4"), "-o", str(tmp_path / "out.csv"),
          "--timeline", str(tmp_path / "out.png")],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # What a shell starts in the background ignores Ctrl-C, and so would what it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )  # fmt: skip
     assert program.stdout is not None
     for _ in range(20):

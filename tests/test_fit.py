@@ -148,9 +148,22 @@ def test_every_setting_trains(tmp_path: Path, changes: dict[str, str]) -> None:
 def test_gradients_are_clipped_in_mixed_precision_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str
 ) -> None:
-    monkeypatch.setattr(fit, "lightning_precision", lambda: "bf16-mixed")
-    recipe = _recipe(epochs="1", gradient_clip="1.0", optimizer=optimizer, learning_rate="0.001")
+    monkeypatch.setattr(fit, "lightning_precision", lambda recipe: "bf16-mixed")
+    recipe = _recipe(
+        epochs="1", stem="stride1", gradient_clip="1", optimizer=optimizer, learning_rate="0.001"
+    )
     train_emotion(_stripes(EMOTIONS, 42), None, recipe, Run(tmp_path, "x", progress=False))
+
+
+def test_bfloat16_is_for_cpus_that_have_it_and_for_more_than_a_pixel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    tiny, usual = EmotionRecipe.load(None, TINY), EmotionRecipe.load(None)
+    for has, expected in ((True, "bf16-mixed"), (False, "32-true")):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has=has: {"avx512_bf16": has})
+        assert fit.lightning_precision(usual) == expected
+        assert fit.lightning_precision(tiny) == "32-true"
 
 
 def test_landmarks_are_learnt_and_faces_without_truth_left_out(tmp_path: Path) -> None:
@@ -207,14 +220,15 @@ def test_faces_without_any_truth_are_refused(tmp_path: Path) -> None:
 
 def test_a_run_from_before_a_setting_existed_goes_on_with_its_default(tmp_path: Path) -> None:
     faces = _stripes(EMOTIONS, 84)
-    recipe = _recipe(epochs="1")
+    # As by default, whatever the packaged recipe says.
+    recipe = _recipe(epochs="1", distill="0.8", distill_temperature="2.0")
     old = {"recipe": recipe.to_dict(), "start": None}
     for later in ("network", "weights", "distill", "distill_temperature"):
         del old["recipe"][later]  # type: ignore[attr-defined]
     (tmp_path / "recipe.json").write_text(json.dumps(old))
     with pytest.raises(DataError, match=r"other settings \(network\)"):
         train_emotion(
-            faces, None, _recipe(epochs="1", network="vit"), Run(tmp_path, "x", progress=False)
+            faces, None, replace(recipe, network="vit"), Run(tmp_path, "x", progress=False)
         )
     train_emotion(faces, None, recipe, Run(tmp_path, "x", progress=False))
     assert json.loads((tmp_path / "recipe.json").read_text())["recipe"] == recipe.to_dict()

@@ -306,8 +306,10 @@ def to_dict(runs: Sequence[CpuRun], version: str, split: str) -> dict[str, Any]:
     }
 
 
-def emulator_version() -> str:
-    """What qemu calls itself."""
+def emulator_version() -> str | None:
+    """What qemu calls itself; None where there is none."""
+    if shutil.which("qemu-aarch64") is None:
+        return None
     done = subprocess.run(
         ["qemu-aarch64", "--version"], capture_output=True, text=True, check=False
     )
