@@ -47,6 +47,23 @@ def row(conditions: Conditions, rounds: Sequence[Sequence[float]]) -> Row:
     return Row(conditions, summarise([one for part in parts for one in part]), parts)
 
 
+def cold(whole: float, memory: int | None = 180_000_000) -> ColdStart:
+    """A fresh process that took so many ms to its first result, most of them to import."""
+    return ColdStart(
+        device="cpu",
+        precision="int8",
+        detector="mediapipe",
+        threads=1,
+        interpreter_ms=20.0,
+        import_ms=whole - 250.0,
+        open_ms=200.0,
+        first_call_ms=30.0,
+        second_call_ms=8.0,
+        to_first_result_ms=whole,
+        peak_rss_bytes=memory,
+    )
+
+
 def result(*rows: Row) -> Result:
     """A result with these rows."""
     return Result(
@@ -59,6 +76,7 @@ def result(*rows: Row) -> Result:
                 cpu="Some CPU",
                 architecture="x86_64",
                 cores=4,
+                cpu_quota=None,
                 instructions=["avx2"],
                 governor=None,
                 memory_bytes=8 * 2**30,
@@ -81,7 +99,7 @@ def result(*rows: Row) -> Result:
                 git_commit=None,
                 git_dirty=None,
             ),
-            load=Load(0.1, 0.9, 0.01, None),
+            load=Load(0.1, 0.9, 0.01, None, None),
         ),
         scenes=[Scene("bundled portrait", 640, 480, 1, {"mediapipe": 1}, "00" * 32)],
         models=[
@@ -97,7 +115,7 @@ def result(*rows: Row) -> Result:
             )
         ],
         peaks=[Peak(1, 50.0, 100.0, {"1048576": 4e10, "268435456": 1e10})],
-        cold_starts=[ColdStart(20.0, 300.0, 200.0, 30.0, 8.0, 550.0, 180 * 2**20)],
+        cold_starts=[cold(550.0 + at) for at in range(5)],
         rows=list(rows),
         skipped=[Skipped("CUDA", "there is none")],
         notes=[],

@@ -179,7 +179,7 @@ def test_compare_of_what_is_no_result_is_wrong_usage(tmp_path: Path) -> None:
     other = tmp_path / "b.json"
     write_result(bench_results.full(), path)
     row = bench_results.row(replace(bench_results.CONDITIONS, batch=5), [[1.0] * 9])
-    write_result(bench_results.result(row), other)
+    write_result(replace(bench_results.result(row), cold_starts=[]), other)
     assert RUNNER.invoke(app, ["compare", str(path), str(other)]).exit_code == 2
 
 

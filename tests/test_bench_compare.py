@@ -11,7 +11,8 @@ import pytest
 import bench_results
 from bench_results import CONDITIONS
 from fer_bench.compare import compare
-from fer_bench.result import Result
+from fer_bench.layout import name
+from fer_bench.result import Result, Row
 from fer_sdk.errors import DataError
 
 
@@ -28,10 +29,15 @@ def series(
     return found
 
 
+def measured(*rows: Row) -> Result:
+    """A result with these rows and no cold starts."""
+    return replace(bench_results.result(*rows), cold_starts=[])
+
+
 def pair(random: np.random.Generator, before: float, after: float) -> tuple[Result, Result]:
     return (
-        bench_results.result(bench_results.row(CONDITIONS, series(random, before))),
-        bench_results.result(bench_results.row(CONDITIONS, series(random, after))),
+        measured(bench_results.row(CONDITIONS, series(random, before))),
+        measured(bench_results.row(CONDITIONS, series(random, after))),
     )
 
 
@@ -65,14 +71,14 @@ def test_rounds_that_disagree_make_it_unclear() -> None:
         CONDITIONS,
         [series(random, level, rounds=1)[0] for level in (8.0, 12.5, 12.6)],
     )
-    (found,) = compare(bench_results.result(steady), bench_results.result(torn)).differences
+    (found,) = compare(measured(steady), measured(torn)).differences
     assert found.ratio > 1.05
     assert found.verdict == "unclear"
 
 
 def test_too_few_samples_are_unclear() -> None:
-    before = bench_results.result(bench_results.row(CONDITIONS, [[1.0, 1.0]]))
-    after = bench_results.result(bench_results.row(CONDITIONS, [[9.0, 9.0]]))
+    before = measured(bench_results.row(CONDITIONS, [[1.0, 1.0]]))
+    after = measured(bench_results.row(CONDITIONS, [[9.0, 9.0]]))
     assert compare(before, after).differences[0].verdict == "unclear"
 
 
@@ -83,28 +89,64 @@ def test_the_same_files_give_the_same_answer() -> None:
 
 def test_rows_without_a_partner_are_named() -> None:
     other = replace(CONDITIONS, faces=4)
-    before = bench_results.result(
+    before = measured(
         bench_results.row(CONDITIONS, [[1.0] * 9]), bench_results.row(other, [[2.0] * 9])
     )
-    after = bench_results.result(
+    after = measured(
         bench_results.row(CONDITIONS, [[1.0] * 9]),
         bench_results.row(replace(CONDITIONS, threads=8), [[2.0] * 9]),
     )
     found = compare(before, after)
-    assert [one.conditions for one in found.differences] == [CONDITIONS]
-    assert found.only_before == [other]
-    assert found.only_after == [replace(CONDITIONS, threads=8)]
+    assert [one.what for one in found.differences] == [name(CONDITIONS)]
+    assert found.only_before == [name(other)]
+    assert found.only_after == [name(replace(CONDITIONS, threads=8))]
 
 
 def test_nothing_in_common_is_an_error() -> None:
-    before = bench_results.result(bench_results.row(CONDITIONS, [[1.0] * 9]))
-    after = bench_results.result(bench_results.row(replace(CONDITIONS, batch=2), [[1.0] * 9]))
+    before = measured(bench_results.row(CONDITIONS, [[1.0] * 9]))
+    after = measured(bench_results.row(replace(CONDITIONS, batch=2), [[1.0] * 9]))
     with pytest.raises(DataError, match="no row with the same conditions"):
         compare(before, after)
 
 
+def test_cold_starts_and_their_memory_are_compared() -> None:
+    before = bench_results.result()
+    heavier = [bench_results.cold(900.0 + at, 240_000_000 + at) for at in range(5)]
+    found = compare(before, replace(before, cold_starts=heavier))
+    verdicts = {one.what.partition(" (")[0]: (one.verdict, one.unit) for one in found.differences}
+    assert verdicts == {
+        "cold start, Python": ("same", "ms"),
+        "cold start, import": ("slower", "ms"),
+        "cold start, open": ("same", "ms"),
+        "cold start, 1st call": ("same", "ms"),
+        "cold start, in all": ("slower", "ms"),
+        "peak memory of a fresh process": ("slower", "MB"),
+    }
+    (memory,) = (one for one in found.differences if one.unit == "MB")
+    assert (memory.before, memory.after) == pytest.approx((180.0, 240.0))
+
+
+def test_models_of_one_task_are_told_apart_by_their_precision() -> None:
+    before = measured(bench_results.row(CONDITIONS, [[1.0] * 9]))
+    int8 = before.models[0]
+    both = replace(before, models=[int8, replace(int8, precision="fp32", sha256="cd" * 32)])
+    assert compare(both, replace(both, models=both.models[::-1])).warnings == []
+    other = replace(both, models=[int8, replace(int8, precision="fp32", sha256="ef" * 32)])
+    assert compare(both, other).warnings == ["the emotion model (fp32) is not the same file"]
+
+
+def test_another_picture_is_a_warning() -> None:
+    before = measured(bench_results.row(CONDITIONS, [[1.0] * 9]))
+    (scene,) = before.scenes
+    after = replace(before, scenes=[replace(scene, sha256="11" * 32, found={"mediapipe": 0})])
+    assert compare(before, after).warnings == [
+        "the 640x480 picture with 1 face is not the same one",
+        "the 640x480 picture with 1 face: mediapipe finds 1 and 0",
+    ]
+
+
 def test_another_machine_is_a_warning() -> None:
-    before = bench_results.result(bench_results.row(CONDITIONS, [[1.0] * 9]))
+    before = measured(bench_results.row(CONDITIONS, [[1.0] * 9]))
     origin = before.provenance
     after = replace(
         before,
@@ -116,6 +158,6 @@ def test_another_machine_is_a_warning() -> None:
     warnings = "\n".join(compare(before, after).warnings)
     assert "different CPUs: Some CPU and Another CPU" in warnings
     assert "the machine itself ran -20 %" in warnings
-    assert "emotion model is not the same file" in warnings
+    assert "emotion model (int8) is not the same file" in warnings
     assert "second result: THE MACHINE WAS BUSY" in warnings
     assert compare(before, before).warnings == []

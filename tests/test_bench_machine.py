@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +11,24 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import bench_results
 import tiny_models
 from fer_bench import load, provenance, roofline
+from fer_bench.build import ThreeCalls
 from fer_bench.clock import SystemClock
+from fer_bench.jobs import BoundJob
 from fer_bench.load import LoadWatch, busy
 from fer_bench.measure import StopRule
 from fer_bench.operations import count_operations
+from fer_bench.plan import Plan
 from fer_bench.result import Load, Operations, Peak
-from fer_bench.scenes import bundled_portrait, compose
+from fer_bench.scenes import bundled_portrait, compose, photograph
 from fer_bench.sessions import BoundModel
+from fer_bench.subjects import open_subjects
 from fer_sdk import runtime
-from fer_sdk.errors import DeviceUnavailableError, ModelError
+from fer_sdk.detectors import Detection
+from fer_sdk.errors import DeviceUnavailableError, ImageError, ModelError
+from fer_sdk.face import Box
 
 
 def model(
@@ -85,20 +93,28 @@ PEAK = Peak(1, fp32_gmacs=50.0, int8_gmacs=100.0, bandwidth={"1000000": 40e9, "6
 def test_floor_is_the_larger_of_compute_and_memory() -> None:
     # 100 million int8 at 100e9 a second are 1 ms, 50 million fp32 at 50e9 another.
     work = Operations(100_000_000, 50_000_000, 500_000)
-    assert roofline.floor(work, PEAK, 1) == pytest.approx((2.0, "compute"))
-    assert roofline.floor(work, PEAK, 4) == pytest.approx((8.0, "compute"))
+    assert roofline.floor([(work, 1)], PEAK) == pytest.approx((2.0, "compute"))
+    assert roofline.floor([(work, 4)], PEAK) == pytest.approx((8.0, "compute"))
     # 11 MB do not fit the megabyte that is fast: 1.1 ms at 10e9.
     heavy = Operations(1_000_000, 0, 11_000_000)
-    assert roofline.floor(heavy, PEAK, 1) == pytest.approx((1.1, "memory"))
+    assert roofline.floor([(heavy, 1)], PEAK) == pytest.approx((1.1, "memory"))
     # Half a megabyte does: 0.0125 ms at 40e9, against 0.01 ms of compute.
     light = Operations(1_000_000, 0, 500_000)
-    assert roofline.floor(light, PEAK, 1) == pytest.approx((0.0125, "memory"))
+    assert roofline.floor([(light, 1)], PEAK) == pytest.approx((0.0125, "memory"))
+    # One after the other they take the sum, of which most is compute.
+    assert roofline.floor([(work, 1), (heavy, 1)], PEAK) == pytest.approx((3.1, "compute"))
 
 
 def test_floor_is_unknown_without_the_peak() -> None:
     blind = Peak(1, fp32_gmacs=None, int8_gmacs=100.0, bandwidth={})
-    assert roofline.floor(Operations(0, 5, 5), blind, 1) is None
-    assert roofline.floor(Operations(5, 0, 5), blind, 1) is None
+    assert roofline.floor([(Operations(0, 5, 5), 1)], blind) is None
+    assert roofline.floor([(Operations(5, 0, 5), 1)], blind) is None
+    known = Operations(1_000_000, 0, 500_000)
+    assert roofline.floor([(known, 1)], PEAK) is not None
+    assert (
+        roofline.floor([(known, 1), (Operations(0, 5, 5), 1)], replace(PEAK, fp32_gmacs=None))
+        is None
+    )
 
 
 def test_peaks_are_measured() -> None:
@@ -158,12 +174,38 @@ def test_software_is_what_is_installed() -> None:
 
 
 def test_a_busy_machine_is_said_loudly() -> None:
-    assert busy(Load(0.2, 1.0, 0.02, 0.0), cores=4) == []
-    assert busy(Load(None, None, None, None), cores=4) == []
-    found = "\n".join(busy(Load(3.0, 5.0, 0.4, 0.1), cores=4))
+    machine = bench_results.result().provenance.machine
+    assert machine.cores == 4
+    assert busy(Load(0.2, 1.0, 0.02, 0.0, 0.0), machine, on_gpu=True) == []
+    assert busy(Load(None, None, None, None, None), machine, on_gpu=True) == []
+    found = "\n".join(busy(Load(3.0, 5.0, 0.4, 0.1, 0.6), machine, on_gpu=True))
     assert "THE MACHINE WAS BUSY before the run: load average 3.00 on 4 cores" in found
     assert "other processes used 40 %" in found
     assert "the hypervisor kept 10 %" in found
+    assert "THE GPU WAS BUSY before the run: in use 60 %" in found
+    # What the GPU does is nothing to a run on the CPU.
+    assert busy(Load(0.2, 1.0, 0.02, 0.0, 0.6), machine, on_gpu=False) == []
+    held = replace(machine, cpu_quota=1.5)
+    (limited,) = busy(Load(0.2, 1.0, 0.02, 0.0, 0.0), held, on_gpu=False)
+    assert "THE CONTAINER IS HELD BACK: it gets 1.5 cores" in limited
+
+
+@pytest.mark.parametrize(
+    ("files", "quota"),
+    [
+        ({"cpu.max": "150000 100000"}, 1.5),
+        ({"cpu.max": "max 100000"}, None),
+        ({"cpu.cfs_quota_us": "50000", "cpu.cfs_period_us": "100000"}, 0.5),
+        ({"cpu.cfs_quota_us": "-1", "cpu.cfs_period_us": "100000"}, None),
+        ({}, None),
+    ],
+)
+def test_the_limit_of_a_container_is_read(
+    files: dict[str, str], quota: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = {name: text.splitlines() for name, text in files.items()}
+    monkeypatch.setattr(provenance, "_lines", lambda path: lines.get(path.name, []))
+    assert provenance.machine().cpu_quota == quota
 
 
 def test_the_share_of_others_leaves_out_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,6 +231,43 @@ def test_every_face_is_drawn_whole_and_apart(faces: int, width: int, height: int
     assert (drawn > 0) == (faces > 0)
 
 
+class Corner:
+    """A detector that finds a face of 20 pixels in the lower right corner of anything."""
+
+    name = "corner"
+
+    def detect(self, image: np.ndarray) -> list[Detection]:
+        height, width = image.shape[:2]
+        return [Detection(Box(width - 22.0, height - 22.0, 20.0, 20.0), 0.9)]
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class Blind(Corner):
+    def detect(self, image: np.ndarray) -> list[Detection]:
+        return []
+
+
+@pytest.mark.parametrize(("width", "height"), [(160, 80), (80, 160), (100, 100), (640, 480)])
+def test_a_photograph_is_cut_around_its_face_and_not_squeezed(width: int, height: int) -> None:
+    photo = np.zeros((120, 200, 3), np.uint8)
+    photo[98:118, 178:198] = 255
+    picture = photograph(photo, width, height, Corner(), "mine.jpg")
+    assert picture.rgb.shape == (height, width, 3)
+    assert (picture.faces, picture.source) == (1, "mine.jpg")
+    # The white square is still there, and still a square.
+    white = picture.rgb[..., 0] > 127
+    scale = max(width / 200, height / 120)
+    assert int(white.any(axis=0).sum()) == pytest.approx(20 * scale, abs=2)
+    assert int(white.any(axis=1).sum()) == pytest.approx(20 * scale, abs=2)
+
+
+def test_a_photograph_without_a_face_is_refused_by_its_name() -> None:
+    with pytest.raises(ImageError, match=r"mine\.jpg: corner finds no face"):
+        photograph(np.zeros((50, 50, 3), np.uint8), 640, 480, Blind(), "mine.jpg")
+
+
 def test_a_picture_as_file_is_the_same_picture() -> None:
     from fer_sdk.image import load_image
 
@@ -206,6 +285,56 @@ def test_bound_model_gives_what_a_session_gives() -> None:
         bound.copy_in(batch)
         bound.compute()
         assert bound.copy_out() == pytest.approx(tiny_models.expected_scores(batch), abs=1e-5)
+
+
+def test_the_copies_of_a_bound_model_are_rows_of_their_own() -> None:
+    faces = np.zeros((2, 16, 16), np.uint8)
+    conditions = replace(
+        bench_results.CONDITIONS,
+        scenario="cuda-model",
+        stage="landmarks",
+        batch=2,
+        width=None,
+        height=None,
+        faces=None,
+    )
+    bound = BoundModel(tiny_models.landmarks_model(), faces, "cpu", "tiny")
+    job = BoundJob(conditions, SystemClock(), bound, faces)
+    job.warm_up()
+    job.take_round(StopRule(0.0, 6))
+    rows = {row.conditions.stage: row for row in job.rows()}
+    *parts, whole = rows
+    assert parts == ["landmarks, copy in", "landmarks, compute", "landmarks, copy out"]
+    assert whole == "landmarks, end to end"
+    added = np.sum([rows[part].rounds_ms[0] for part in parts], axis=0)
+    assert added == pytest.approx(rows[whole].rounds_ms[0], abs=1e-5)
+    assert len(added) == 6
+
+
+def test_three_calls_run_three_networks_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emotion, landmarks = tiny_models.write_models(tmp_path)
+    plan = Plan(
+        devices=("cpu",), detectors=("blazeface",), emotion_model=emotion, landmarks_model=landmarks
+    )
+    (subject,), skipped = open_subjects(plan)
+    assert skipped == []
+    picture = compose(bundled_portrait(), 640, 480, 3, "portrait")
+    shapes = []
+    run = runtime.Session.run
+
+    def counted(self: runtime.Session, array: np.ndarray) -> list[np.ndarray]:
+        shapes.append(array.shape)
+        return run(self, array)
+
+    monkeypatch.setattr(runtime.Session, "run", counted)
+    calls = ThreeCalls(subject, picture)
+    shapes.clear()
+    calls()
+    calls.close()
+    subject.pipeline.close()
+    assert shapes == [(1, 128, 128, 3), (3, 16, 16), (3, 16, 16)]
 
 
 @pytest.mark.skipif(runtime.has_cuda(), reason="this onnxruntime has CUDA")

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from fer_bench.clock import SystemClock
 from fer_bench.health import complaints
-from fer_bench.measure import StopRule, WarmUp, collect, timed, warm_up
+from fer_bench.measure import Series, StopRule, WarmUp, collect, timed, warm_up
 from fer_bench.percentiles import SAMPLES_FOR_P99, percentile, summarise
-from fer_bench.scenarios import camera, multi_thread
+from fer_bench.scenarios import Crowd, camera, multi_thread
 
 MS = 1_000_000
 
@@ -152,25 +152,35 @@ def test_threads_share_one_count() -> None:
 
     crowd = multi_thread(call, 4, StopRule(0.0, 40), SystemClock())
     assert len(set(calls)) == 4
-    assert len(crowd.samples) == len(calls)
-    assert 40 <= len(calls) < 40 + 4
+    # The first call of each thread is not timed.
+    assert len(crowd.samples) == len(calls) - 4
+    assert 40 <= len(crowd.samples) < 40 + 4
     # They wait at the same time: four callers cannot take as long as one after the other.
     assert crowd.wall < sum(crowd.samples)
     assert min(crowd.samples) >= 2 * MS
 
 
-def test_a_failing_call_ends_all_threads() -> None:
+@pytest.mark.parametrize("failing", [1, 9])
+def test_a_failing_call_ends_all_threads(failing: int) -> None:
     calls: list[int] = []
 
     def call() -> None:
         calls.append(1)
-        if len(calls) == 5:
-            raise ValueError("the fifth call")
+        if len(calls) == failing:
+            raise ValueError("this call")
         time.sleep(0.001)
 
-    with pytest.raises(ValueError, match="the fifth call"):
+    with pytest.raises(ValueError, match="this call"):
         multi_thread(call, 3, StopRule(60.0, 1), SystemClock())
-    assert len(calls) < 20
+    assert len(calls) < 25
+
+
+def test_what_lies_between_the_calls_counts_against_a_crowd() -> None:
+    # One caller makes ten calls of 10 ms in 200 ms, another ten of 10 ms in 100: 50 and 100 calls
+    # a second, so that twenty calls take the two of them 20 / 150 seconds.
+    crowd = Crowd.of([Series([10 * MS] * 10, 200 * MS), Series([10 * MS] * 10, 100 * MS)])
+    assert crowd.samples == [10 * MS] * 20
+    assert crowd.wall == pytest.approx(20 / 150 * 1e9)
 
 
 def test_a_quiet_series_has_no_complaints() -> None:

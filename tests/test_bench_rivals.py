@@ -76,9 +76,10 @@ def test_a_package_is_measured_and_judged(packages: Path) -> None:
         warm = rival.warm_up()
         assert warm.count >= 3
         assert rival.faces_found == len(SQUARES)
-        times = rival.measure(StopRule(0.0, 7))
+        times, wall = rival.measure(StopRule(0.0, 7))
         assert len(times) == 7
         assert min(times) >= 2_000_000
+        assert wall >= sum(times)
         # Its words become FER2013's; one that FER2013 does not have stays and counts as wrong.
         assert rival.classify(CROPS) == ["angry", "contempt", "happy"]
 
@@ -140,9 +141,52 @@ def test_openvino_runs_the_same_file() -> None:
     ) as rival:
         rival.warm_up()
         assert rival.faces_found == 3
-        assert len(rival.measure(StopRule(0.0, 5))) == 5
+        assert len(rival.measure(StopRule(0.0, 5)).taken) == 5
         expected = [labels[best] for best in tiny_models.expected_scores(faces).argmax(axis=1)]
         assert rival.classify(faces) == expected
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A network that was fitted to drawn faces, and what it says of three of them."""
+    torch = pytest.importorskip("torch", reason="needs the train extra")
+    from export_networks import MOODS, draw, train
+    from fer_training.checkpoint import save
+    from fer_training.networks import normalise
+
+    faces = draw(30, seed=0)
+    network, about = train("emotion", faces)
+    path = tmp_path_factory.mktemp("torch") / "model.safetensors"
+    save(path, network, about)
+    with torch.inference_mode():
+        logits = network(normalise(torch.from_numpy(faces.images[:3]), about.architecture))
+    return path, [MOODS[best] for best in logits.argmax(dim=1).tolist()]
+
+
+def test_pytorch_runs_the_checkpoint(checkpoint: tuple[Path, list[str]]) -> None:
+    from export_networks import draw
+
+    path, expected = checkpoint
+    faces = draw(30, seed=0).images[:3]
+    options = {"mode": "eager", "checkpoint": str(path)}
+    with RivalProcess("torch_network", threads=1, faces=faces, options=options) as rival:
+        assert rival.version.startswith("PyTorch ")
+        assert rival.version.endswith("eager")
+        rival.warm_up()
+        assert rival.faces_found == 3
+        assert len(rival.measure(StopRule(0.0, 3)).taken) == 3
+        assert rival.classify(faces) == expected
+    assert len(set(expected)) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [({}, "no checkpoint was given"), ({"checkpoint": "none.safetensors"}, "none.safetensors")],
+)
+def test_pytorch_without_a_checkpoint_says_so(options: dict[str, str], reason: str) -> None:
+    pytest.importorskip("torch", reason="needs the train extra")
+    with pytest.raises(UnavailableError, match=reason):
+        RivalProcess("torch_network", threads=1, faces=CROPS, options={"mode": "eager"} | options)
 
 
 def test_a_square_is_cut_inside_the_image() -> None:
@@ -162,7 +206,7 @@ def test_a_run_puts_a_rival_beside_the_pipeline(packages: Path) -> None:
     labelled.write_text("\n".join(lines) + "\n")
     plan = Plan(
         detectors=("blazeface",),
-        faces=(2,),
+        faces=(1, 2),
         batches=(1,),
         scenarios=("single-stream",),
         emotion_model=emotion,
@@ -175,12 +219,14 @@ def test_a_run_puts_a_rival_beside_the_pipeline(packages: Path) -> None:
         data=labelled,
     )
     result = run(plan, SystemClock(), [], lambda _what, _share: None)
-    ours, theirs = result.rows
+    of_one, ours, theirs_of_one, theirs = result.rows
+    assert of_one.faces_found == theirs_of_one.faces_found == 1
     assert ours.conditions.subject == "fer-sdk"
     assert theirs.conditions.subject == "hsemotion-onnx"
     assert theirs.conditions.stage == "given boxes"
     assert theirs.provider == "hsemotion-onnx 9.9, enet_b0_8_best_vgaf"
     assert theirs.faces_found == ours.faces_found == 2
+    assert [scene.source for scene in result.scenes] == ["bundled photograph", "bundled portrait"]
     assert theirs.latency.min >= 2.0
     assert theirs.accuracy is not None
     assert (theirs.accuracy.value, theirs.accuracy.count) == (0.5, 4)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from typing import cast
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
+from fer_bench import provenance
 from fer_bench.clock import Clock
 from fer_bench.jobs import (
     BoundJob,
@@ -29,15 +33,20 @@ from fer_bench.rivals.process import RivalProcess
 from fer_bench.scenes import Picture
 from fer_bench.sessions import BoundModel
 from fer_bench.stages import NoFaceError, StagedPipeline
-from fer_bench.subjects import NAME, Subject, model_file
+from fer_bench.subjects import NAME, Subject, detector_file, model_file
 from fer_sdk.crop import crop_gray
+from fer_sdk.detectors import Detector, DetectorName, open_detector
 from fer_sdk.errors import FerError
 from fer_sdk.model import EmotionModel, LandmarksModel
+from fer_sdk.runtime import Session
 
 Faces = npt.NDArray[np.uint8]
 
 THREE_CALLS = "three inference calls"
 """The stage of the scenario ``inference``."""
+
+_PROCESS_BYTES = 400_000_000
+"""What a process with a pipeline of its own may come to hold, with a margin."""
 
 Counts = Mapping[tuple[str, str], int]
 """Faces found, by detector and by the picture's hash."""
@@ -117,10 +126,12 @@ class _Pair:
         yield self._job(CallJob, self._predict, "single-stream")
 
     def inference(self) -> Iterator[Job]:
-        """What ``predict`` would cost if it did nothing but call the detector and the models."""
+        """What ``predict`` would cost if it did nothing but run its three networks."""
         if self._found:
-            call = _inference(self._subject, self._picture)
-            yield self._job(CallJob, call, "inference", stage=THREE_CALLS)
+            calls = ThreeCalls(self._subject, self._picture)
+            job = self._job(CallJob, calls, "inference", stage=THREE_CALLS)
+            job.owns(calls)
+            yield job
 
     def stages(self) -> Iterator[Job]:
         """One call, part by part."""
@@ -133,12 +144,12 @@ class _Pair:
 
     def threads(self) -> Iterator[Job]:
         """Threads on one pipeline."""
-        for workers in self._plan.workers:
+        for workers in self._crowds():
             yield self._job(ThreadsJob, self._predict, "multi-thread", workers=workers)
 
     def processes(self) -> Iterator[Job]:
         """As many processes."""
-        for workers in self._plan.workers:
+        for workers in self._crowds():
             try:
                 processes = self._start(workers)
             except UnavailableError as error:
@@ -156,6 +167,10 @@ class _Pair:
         """Frames at a fixed rate."""
         for fps in self._plan.fps:
             yield self._job(CameraJob, self._predict, "camera", fps=fps)
+
+    def _crowds(self) -> tuple[int, ...]:
+        wanted = self._plan.crowd_faces
+        return self._plan.workers if wanted is None or self._picture.faces in wanted else ()
 
     def _job(
         self,
@@ -186,18 +201,27 @@ class _Pair:
         )
 
     def _start(self, workers: int) -> list[RivalProcess]:
+        free = provenance.free_memory()
+        if free is not None and workers * _PROCESS_BYTES > free:
+            raise UnavailableError(
+                f"{workers} processes may take {workers * _PROCESS_BYTES / 1e9:.1f} GB of memory, "
+                f"and {free / 1e9:.1f} GB are free"
+            )
         options = {"arguments": json.dumps(dict(self._subject.arguments))}
-        started: list[RivalProcess] = []
-        try:
-            for _ in range(workers):
-                started.append(
-                    RivalProcess("own", threads=None, image=self._picture.bgr, options=options)
-                )
-        except BaseException:
-            for process in started:
-                process.close()
-            raise
-        return started
+        image = self._picture.bgr
+
+        def start(_: int) -> RivalProcess:
+            return RivalProcess("own", threads=None, image=image, options=options)
+
+        with ThreadPoolExecutor(workers) as pool:
+            opening = [pool.submit(start, at) for at in range(workers)]
+        failed = next((one.exception() for one in opening if one.exception()), None)
+        if failed is not None:
+            for one in opening:
+                if one.exception() is None:
+                    one.result().close()
+            raise failed
+        return [one.result() for one in opening]
 
     def _skip(self, what: str, error: Exception) -> None:
         height, width = self._picture.rgb.shape[:2]
@@ -216,18 +240,46 @@ _MAKERS: Mapping[str, Callable[[_Pair], Iterator[Job]]] = {
 }
 
 
-def _inference(subject: Subject, picture: Picture) -> Callable[[], object]:
-    detector, rgb = subject.found_by, picture.rgb
-    for_landmarks = every_crop(subject, subject.landmarks, picture)
-    for_emotion = every_crop(subject, subject.emotion, picture)
-    landmarks, emotion = subject.landmarks.session.run, subject.emotion.session.run
+class ThreeCalls:
+    """The detector's network and the two models, each called once on input that is ready.
 
-    def three_calls() -> None:
-        detector.detect(rgb)
-        landmarks(for_landmarks)
-        emotion(for_emotion)
+    MediaPipe cannot be had without what it does before and after its network: there that counts.
+    """
 
-    return three_calls
+    def __init__(self, subject: Subject, picture: Picture) -> None:
+        """Open the detector once more, without what the pipeline puts around it.
+
+        Raises:
+            FerError: it does not open.
+        """
+        self._landmarks = partial(
+            subject.landmarks.session.run, every_crop(subject, subject.landmarks, picture)
+        )
+        self._emotion = partial(
+            subject.emotion.session.run, every_crop(subject, subject.emotion, picture)
+        )
+        self._bare: Detector | None = None
+        file = detector_file()
+        if subject.detector == "blazeface" and file is not None:
+            name, content = file
+            network = Session(content, source=name, threads=subject.threads)
+            _, _, (_, height, width, _) = network.inputs[0]
+            size = int(str(width)), int(str(height))
+            ready = np.asarray(cv2.resize(picture.rgb, size), np.uint8)[None]
+            self._detect: Callable[[], object] = partial(network.run, ready)
+        else:
+            self._bare, _ = open_detector(cast(DetectorName, subject.detector))
+            self._detect = partial(self._bare.detect, picture.rgb)
+
+    def __call__(self) -> None:
+        self._detect()
+        self._landmarks()
+        self._emotion()
+
+    def close(self) -> None:
+        """Let go of the detector."""
+        if self._bare is not None:
+            self._bare.close()
 
 
 def model_jobs(
@@ -254,8 +306,8 @@ def model_jobs(
                     conditions,
                     CallJob(conditions, clock, partial(run, faces), provider=subject.provider),
                 )
-                if subject.device == "cuda" and isinstance(model, EmotionModel):
-                    bound = _conditions(subject, "cuda-model", None, stage="", batch=batch)
+                if subject.device == "cuda":
+                    bound = replace(conditions, scenario="cuda-model")
                     if bound in jobs:
                         continue
                     try:
@@ -321,6 +373,8 @@ def _packages(
     pictures: Sequence[Picture],
 ) -> _Tasks:
     for picture in pictures:
+        if plan.crowd_faces is not None and picture.faces not in plan.crowd_faces:
+            continue
         height, width = picture.rgb.shape[:2]
         geometry = subject.emotion.metadata.crop
         conditions = Conditions(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from enum import StrEnum
@@ -37,6 +38,7 @@ Exit codes: 0 done, 1 something failed or got slower, 2 wrong usage.
 """
 
 Item = TypeVar("Item")
+_FILE_COLUMNS = 120
 _TOO_FEW_COUNT, _TOO_FEW_SECONDS = 20, 0.3
 
 
@@ -129,7 +131,13 @@ def run(
         str | None, typer.Option(help="threads on one pipeline; all cores by default")
     ] = None,
     fps: Annotated[str, typer.Option(help="frames a second of the camera")] = "30",
-    scenario: Annotated[str, typer.Option(help="all, or some of those in the tables")] = "all",
+    scenario: Annotated[
+        str,
+        typer.Option(
+            help="all, or some of single-stream, inference, stages, multi-thread, multi-process, "
+            "offline, camera, model"
+        ),
+    ] = "all",
     emotion_model: Annotated[
         Path | None, typer.Option(help="your own export", exists=True, dir_okay=False)
     ] = None,
@@ -239,8 +247,8 @@ def run(
     result = _measured(plan)
     from fer_bench.terminal import show_result
 
-    show_result(result, Console())
     _write(result, json_file, csv_file, markdown_file, plots)
+    show_result(result, _console())
     if not result.rows:
         _fail("nothing was measured")
 
@@ -257,9 +265,18 @@ def _measured(plan: Any) -> Any:
             status.update(f"{100 * share:3.0f} %  {what}")
 
         try:
-            return run_plan(plan, SystemClock(), sys.argv[1:], progress)
+            return run_plan(plan, SystemClock(), _without_folders(sys.argv[1:]), progress)
         except FerError as error:
             return _fail(str(error))
+
+
+def _without_folders(arguments: list[str]) -> list[str]:
+    """Arguments with the last part of each path: where it lies is nobody else's business."""
+    found = []
+    for one in arguments:
+        before, equals, path = one.rpartition("=")
+        found.append(before + equals + path.replace("\\", "/").rstrip("/").rpartition("/")[2])
+    return found
 
 
 @app.command()
@@ -287,7 +304,12 @@ def targets(
         Path | None, typer.Option("--json", metavar="FILE", help="everything, with all samples")
     ] = None,
     readme_file: Annotated[
-        Path | None, typer.Option("--readme", metavar="FILE", help="the tables of the README")
+        Path | None,
+        typer.Option(
+            "--readme",
+            metavar="FILE",
+            help="tables for a README: into a new file, or between marks",
+        ),
     ] = None,
 ) -> None:
     """Measure the speed that the pipeline is held to: each figure beside its limit.
@@ -297,13 +319,20 @@ def targets(
     """
     from dataclasses import replace
 
+    from fer_bench import readme
     from fer_bench.measure import StopRule
     from fer_bench.tables import to_readme
     from fer_bench.targets import judge, targets_plan
     from fer_bench.terminal import show_result
+    from fer_sdk.errors import DataError
 
     for path in (json_file, readme_file):
         _writable(path)
+    if readme_file is not None:
+        try:
+            readme.check(readme_file)
+        except DataError as error:
+            raise typer.BadParameter(str(error)) from error
     (chosen,) = _items(detector, _one_of(("auto", "mediapipe", "blazeface")), "--detector", "auto")
     brief: dict[str, Any] = {}
     if quick:
@@ -318,13 +347,13 @@ def targets(
     )
     result = _measured(plan)
     result = replace(result, targets=judge(result))
-    show_result(result, Console())
     _write(result, json_file, None, None, None)
     if readme_file is not None:
         try:
-            readme_file.write_text(to_readme(result), encoding="utf-8")
-        except OSError as error:
-            _fail(f"{readme_file}: cannot be written: {error.strerror}")
+            readme.place(to_readme(result), readme_file)
+        except DataError as error:
+            _fail(str(error))
+    show_result(result, _console())
     if any(one.met is False for one in result.targets):
         raise typer.Exit(1)
 
@@ -416,7 +445,7 @@ def compare(
         )
     except DataError as error:
         _fail(str(error), 2)
-    show_comparison(comparison, Console())
+    show_comparison(comparison, _console())
     changed = any(one.verdict in {"slower", "faster"} for one in comparison.differences)
     if (fail_on is Verdict.SLOWER and comparison.slower) or (fail_on is Verdict.ANY and changed):
         raise typer.Exit(1)
@@ -439,7 +468,7 @@ def report(
         _fail(str(error), 2)
     except OSError as error:
         _fail(f"{output}: cannot be written: {error.strerror}")
-    Console().print(f"{output}: written")
+    _console().print(f"{output}: written", soft_wrap=True)
 
 
 @app.command()
@@ -452,7 +481,7 @@ def show(
     from fer_sdk.errors import DataError
 
     try:
-        show_result(read_result(result), Console())
+        show_result(read_result(result), _console())
     except DataError as error:
         _fail(str(error), 2)
 
@@ -504,7 +533,7 @@ def tracking(
                 used = pipeline.info
         except FerError as error:
             _fail(str(error))
-    show_tracking(results, Console())
+    show_tracking(results, _console())
     if json_file is not None:
         report = {"pipeline": used.to_dict(), "results": [one.to_dict() for one in results]}
         json_file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -578,7 +607,7 @@ def detection(
             )
         except FerError as error:
             _fail(str(error))
-    show(result, Console())
+    show(result, _console())
     if json_file is not None:
         try:
             json_file.write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
@@ -640,7 +669,7 @@ def soak(
     for part in result.parts:
         print(
             f"{part.calls:,} {part.name}: {'flat' if part.flat else 'NOT FLAT'}, memory "
-            f"{part.growth_bytes / 2**20:+.1f} MB, descriptors {part.descriptors_growth:+d}, "
+            f"{part.growth_bytes / 1e6:+.1f} MB, descriptors {part.descriptors_growth:+d}, "
             f"threads {part.threads_growth:+d} after {part.warm_up:,} for warm-up"
         )
     print(", ".join(str(path) for path in written))
@@ -656,6 +685,14 @@ def schema() -> None:
     from fer_bench.schema import schema as of_result
 
     print(json.dumps(of_result(), indent=2))
+
+
+def _console() -> Console:
+    """Standard output; where that is a file there is no reason to wrap at 80 columns."""
+    console = Console()
+    if console.is_terminal or "COLUMNS" in os.environ:
+        return console
+    return Console(width=_FILE_COLUMNS)
 
 
 def _fail(message: str, code: int = 1) -> Any:

@@ -58,7 +58,7 @@ class Answers:
 
     Attributes:
         pictures: how many there were.
-        first: answered by the detector's first look.
+        first: answered by the detector's first look, confirmed where it was in doubt.
         again: answered by a box that the second look found.
         whole: answered by taking the picture as a whole.
         accuracy: share of all pictures whose answer is their label; no answer is wrong.
@@ -89,7 +89,8 @@ class FalseAlarms:
         tiles: as of ``FerPipeline``.
         pictures: how many.
         threshold: least detection score.
-        first: pictures in which the detector's first look finds a face.
+        first: pictures in which the detector's first look finds a face, confirmed where it was in
+            doubt.
         again: pictures in which only the second look does; None where it was not tried at this
             threshold.
         sources: at the default threshold, how often each source gave one.

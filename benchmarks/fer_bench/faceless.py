@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fer_sdk.errors import DataError
-from fer_sdk.image import load_image
+from fer_sdk.image import PICTURES, load_image
 
 Image = npt.NDArray[np.uint8]
 Size = Literal["large", "small"]
@@ -48,7 +48,6 @@ _PHOTOS = (
     ("sklearn.datasets.images", "flower.jpg"),
 )
 _FIELD = slice(310, None)
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
 SMALL_SIDES = (48, 100, 224)
 """Sides of the small pictures: FER2013's, and those that face crops often come in."""
@@ -98,9 +97,9 @@ def photos_of(folder: Path) -> list[tuple[str, Image]]:
         DataError: there are none.
         ImageError: one of them cannot be read.
     """
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES)
     if not paths:
-        raise DataError(f"{folder}: has no pictures ({', '.join(sorted(_SUFFIXES))})")
+        raise DataError(f"{folder}: has no pictures ({', '.join(PICTURES)})")
     return [(str(path.relative_to(folder)), load_image(path)) for path in paths]
 
 

@@ -8,9 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Protocol
 
+import cv2
+
 from fer_bench.clock import Clock
 from fer_bench.health import complaints
-from fer_bench.measure import StopRule, WarmUp, collect, settle, timed, warm_up
+from fer_bench.measure import Series, StopRule, WarmUp, collect, settle, timed, warm_up
 from fer_bench.percentiles import summarise
 from fer_bench.result import Camera, Conditions, Row
 from fer_bench.rivals.process import RivalProcess
@@ -58,12 +60,19 @@ class Job(ABC):
     def _series(self, rule: StopRule) -> list[float]:
         """Take one round; milliseconds. Adds to ``_seconds`` what it took."""
 
+    def _take_threads(self) -> None:
+        """Let OpenCV have as many threads as the models: rivals are held to them too."""
+        if self.conditions.threads is not None:
+            cv2.setNumThreads(self.conditions.threads)
+
     def warm_up(self) -> None:
         """Call until the times are stable."""
+        self._take_threads()
         self._warm = warm_up(self.call, self._clock)
 
     def take_round(self, rule: StopRule) -> None:
         """Measure one round."""
+        self._take_threads()
         # Since the last round of this series the others have had the caches.
         settle(self.call)
         self._wanted += rule.min_count
@@ -72,6 +81,10 @@ class Job(ABC):
     def rows(self) -> list[Row]:
         """What came out."""
         return [self._row(self.conditions, self._rounds, self._complaints(self._rounds))]
+
+    def owns(self, one: _Closes) -> None:
+        """Close something with this job."""
+        self._belongings.append(one)
 
     def close(self) -> None:
         """Let go of what belongs to this job alone."""
@@ -169,7 +182,7 @@ class ProcessesJob(Job):
         self._seconds += crowd.wall / 1e9
         return [one / 1e6 for one in crowd.samples]
 
-    def _measure(self, rule: StopRule) -> list[list[int]]:
+    def _measure(self, rule: StopRule) -> list[Series]:
         with ThreadPoolExecutor(len(self._processes)) as pool:
             # What settles them is ``call``, all together, before the round.
             return list(pool.map(lambda one: one.measure(rule, settled=True), self._processes))
@@ -265,8 +278,12 @@ class BoundJob(PartsJob):
     def __init__(
         self, conditions: Conditions, clock: Clock, model: BoundModel, faces: Array
     ) -> None:
-        """Arguments as of ``Job``; ``faces`` are copied in before each run."""
-        names = ("copy in", "compute", "copy out", "end to end")
+        """Arguments as of ``Job``; the stage of ``conditions`` is the model's task.
+
+        ``faces`` are copied in before each run.
+        """
+        parts = ("copy in", "compute", "copy out", "end to end")
+        names = [f"{conditions.stage}, {part}" for part in parts]
         super().__init__(conditions, clock, names, provider=model.provider)
         self._model = model
         self._faces = faces
@@ -290,7 +307,7 @@ class RivalJob(Job):
         """Arguments as of ``Job``; ``rival`` is closed with the job."""
         super().__init__(conditions, clock, provider=rival.version)
         self.rival = rival
-        self._belongings.append(rival)
+        self.owns(rival)
 
     def call(self) -> object:
         return self.rival.measure(StopRule(0, 1))
@@ -301,6 +318,6 @@ class RivalJob(Job):
             self.faces_found = self.rival.faces_found
 
     def _series(self, rule: StopRule) -> list[float]:
-        taken = self.rival.measure(rule)
+        taken = self.rival.measure(rule).taken
         self._seconds += sum(taken) / 1e9
         return [one / 1e6 for one in taken]

@@ -6,11 +6,13 @@ import importlib
 import os
 from typing import NamedTuple
 
-from fer_bench.result import Load
+from fer_bench import provenance
+from fer_bench.result import Load, Machine
 
 _BUSY_BEFORE = 0.25
 _BUSY_OTHERS = 0.10
 _STOLEN = 0.02
+_GPU_BEFORE = 0.05
 
 
 class _Ticks(NamedTuple):
@@ -25,6 +27,7 @@ class LoadWatch:
 
     def __init__(self) -> None:
         self._average = _load_average()
+        self._gpu = provenance.gpu_share()
         self._start = _ticks()
 
     def finish(self) -> Load:
@@ -38,17 +41,32 @@ class LoadWatch:
                 own = end.own - self._start.own
                 others = min(max((busy - own) / passed, 0.0), 1.0)
                 stolen = min(max((end.stolen - self._start.stolen) / passed, 0.0), 1.0)
-        return Load(self._average, _load_average(), others, stolen)
+        return Load(self._average, _load_average(), others, stolen, self._gpu)
 
 
-def busy(load: Load, cores: int) -> list[str]:
-    """Why the figures of a run under such a load cannot be trusted; empty when they can."""
+def busy(load: Load, machine: Machine, *, on_gpu: bool) -> list[str]:
+    """Why the figures of a run under such a load cannot be trusted; empty when they can.
+
+    Args:
+        load: what was seen.
+        machine: under it.
+        on_gpu: whether anything was measured on the GPU.
+    """
     found = []
+    cores = machine.cores
+    if machine.cpu_quota is not None and machine.cpu_quota < cores:
+        found.append(
+            f"THE CONTAINER IS HELD BACK: it gets {machine.cpu_quota:g} cores' worth of time on "
+            f"{cores} cores, and all of its threads stand still once that is used up"
+        )
     before = load.load_average_before
     if before is not None and before > _BUSY_BEFORE * cores:
         found.append(
             f"THE MACHINE WAS BUSY before the run: load average {before:.2f} on {cores} cores"
         )
+    gpu = load.gpu_share_before
+    if on_gpu and gpu is not None and gpu > _GPU_BEFORE:
+        found.append(f"THE GPU WAS BUSY before the run: in use {100 * gpu:.0f} % of the time")
     if load.others_share is not None and load.others_share > _BUSY_OTHERS:
         found.append(
             f"THE MACHINE WAS BUSY: other processes used {100 * load.others_share:.0f} % of its "

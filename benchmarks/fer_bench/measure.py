@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from fer_bench.clock import Clock
 
@@ -86,6 +86,19 @@ def collect(sample: Callable[[], Sample], rule: StopRule, clock: Clock) -> list[
         samples.append(sample())
         if rule.enough((clock.now_ns() - start) / 1e9, len(samples)):
             return samples
+
+
+class Series(NamedTuple):
+    """The calls of one caller.
+
+    Attributes:
+        taken: time of each call, nanoseconds.
+        wall: from before the first to after the last, nanoseconds: also what lies between them,
+            such as waiting for the interpreter's lock.
+    """
+
+    taken: list[int]
+    wall: int
 
 
 def timed(call: Callable[[], object], clock: Clock) -> Callable[[], int]:

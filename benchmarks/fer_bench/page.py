@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from statistics import median
 
 from fer_bench import layout
 from fer_bench.layout import Table
@@ -19,11 +20,12 @@ body { margin: 0; background: var(--paper); color: var(--ink);
   font: 15px/1.5 system-ui, -apple-system, "Segoe UI", sans-serif; }
 main { max-width: 64rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
 h1 { font-size: 1.6rem; margin: 0 0 .25rem; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
-p.lead { color: var(--dim); margin: 0 0 1rem; }
+p.lead { color: var(--dim); margin: 0 0 .8rem; }
 .scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { padding: .35rem .7rem; text-align: left; border-bottom: 1px solid var(--line); }
 tr:last-child td { border-bottom: 0; } th { background: var(--panel); font-weight: 600; }
+td.missed { color: var(--alarm); font-weight: 600; }
 th.n, td.n { text-align: right; white-space: nowrap; }
 .alarm { background: var(--alarm-paper); color: var(--alarm); border-radius: 6px;
   padding: .7rem 1rem; margin: 1rem 0; } .alarm ul { margin: .3rem 0 0; padding-left: 1.2rem; }
@@ -82,14 +84,17 @@ def _cards(result: Result) -> str:
                 source = f"accuracy on {row.accuracy.split} ({row.accuracy.source})"
                 cards.append((layout.share(row.accuracy.value), source))
             break
-    if result.cold_starts:
-        middle = sorted(one.to_first_result_ms for one in result.cold_starts)
+    for settings, starts in list(layout.cold_groups(result).items())[:1]:
+        middle = median(one.to_first_result_ms for one in starts)
         cards.append(
-            (f"{middle[len(middle) // 2] / 1e3:.2f} s", "median cold start, to the first answer")
+            (
+                f"{middle / 1e3:.2f} s",
+                f"median cold start to the first answer: {', '.join(settings)}",
+            )
         )
-        peaks = [one.peak_rss_bytes for one in result.cold_starts if one.peak_rss_bytes]
+        peaks = [one.peak_rss_bytes for one in starts if one.peak_rss_bytes]
         if peaks:
-            cards.append((f"{max(peaks) / 2**20:.0f} MiB", "peak memory of a fresh process"))
+            cards.append((f"{max(peaks) / 1e6:.0f} MB", "peak memory of a fresh process"))
     inside = "".join(
         f'<div class="card"><b>{escape(big)}</b><span>{escape(small)}</span></div>'
         for big, small in cards
@@ -108,17 +113,24 @@ def _figures(result: Result) -> str:
 def _table(table: Table) -> str:
     def line(tag: str, cells: list[str]) -> str:
         inside = "".join(
-            f"<{tag}{' class=n' if numeric else ''}>{escape(cell)}</{tag}>"
+            f"<{tag}{_class(cell, numeric)}>{escape(cell)}</{tag}>"
             for cell, numeric in zip(cells, table.numeric, strict=True)
         )
         return f"<tr>{inside}</tr>"
 
     body = "\n".join(line("td", row) for row in table.body)
+    what, _, conditions = table.title.partition(": ")
     return (
-        f"<h2>{escape(table.title)}</h2>\n"
+        f"<h2>{escape(what)}</h2>\n<p class=lead>{escape(conditions)}</p>\n"
         f'<div class="scroll"><table>\n<thead>{line("th", table.head)}</thead>\n'
         f"<tbody>\n{body}\n</tbody></table></div>"
     )
+
+
+def _class(cell: str, numeric: bool) -> str:
+    if cell == layout.MISSED:
+        return " class=missed"
+    return " class=n" if numeric else ""
 
 
 def _doubts(result: Result) -> str:

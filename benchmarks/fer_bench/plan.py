@@ -36,6 +36,8 @@ class Plan:
         sizes: (width, height) of the pictures.
         faces: in each picture.
         workers: threads that share one pipeline, and processes that each have one.
+        crowd_faces: out of ``faces``, the pictures that those, and other packages, are measured on;
+            None takes all.
         fps: frame rates of the camera.
         scenarios: out of ``SCENARIOS``.
         emotion_model: a file in place of the bundled one.
@@ -48,7 +50,8 @@ class Plan:
         rivals: names out of the catalogue.
         rival_pythons: interpreters of rivals that need an environment of their own.
         checkpoint: of ``fer-train emotion``, for PyTorch as a rival.
-        photo: what the pictures are made of; the bundled portrait by default.
+        photo: what the pictures are made of; the bundled portrait by default. Beside other
+            packages the picture with one face is a whole photograph, this one or the bundled.
         data: ``fer2013.csv`` for the accuracy.
         split: which of its faces.
     """
@@ -61,6 +64,7 @@ class Plan:
     sizes: tuple[tuple[int, int], ...] = ((640, 480),)
     faces: tuple[int, ...] = (1,)
     workers: tuple[int, ...] = (2,)
+    crowd_faces: tuple[int, ...] | None = None
     fps: tuple[float, ...] = (30.0,)
     scenarios: tuple[str, ...] = SCENARIOS
     emotion_model: Path | None = None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fer_bench import layout
 from fer_bench.percentiles import percentile
-from fer_bench.result import Conditions, Result, Row
+from fer_bench.result import Result, Row
 from fer_sdk.errors import FerError
 
 if TYPE_CHECKING:
@@ -20,6 +20,11 @@ _BLUE, _ORANGE, _GREEN, _RED = "#2f6fb0", "#d9822b", "#3b8f5c", "#b8433f"
 _WIDTH = 8.0
 _BINS = 60
 _SHOWN = 0.995
+_BESIDE = 0.12
+_ONE_STAGE = frozenset(
+    {"single-stream", "inference", "multi-thread", "multi-process", "offline", "camera"}
+)
+"""Scenarios that say all by themselves what is timed."""
 _STYLE: Mapping[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -54,9 +59,11 @@ def draw(result: Result) -> dict[str, Figure]:
         figures = {
             "stages": _stages(result),
             "threads": _scaling(
-                result, "threads", ("single-stream", "multi-thread"), "threads of one model run"
+                result, "threads", ("single-stream", "model"), "threads of one model run"
             ),
-            "callers": _scaling(result, "workers", ("multi-thread",), "callers on one pipeline"),
+            "callers": _scaling(
+                result, "workers", ("multi-thread", "multi-process"), "callers at the same time"
+            ),
             "batch": _scaling(result, "batch", ("model",), "faces in one run of a model"),
             "offline": _scaling(result, "batch", ("offline",), "images in one predict_batch"),
             "faces": _scaling(result, "faces", ("single-stream",), "faces in the image"),
@@ -109,7 +116,8 @@ def _stages(result: Result) -> Figure | None:
     # The largest figure stands to the right of its bar.
     axes.set_xlim(right=axes.get_xlim()[1] * 1.8)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.set_title(f"Where the time goes: {', '.join(wanted.values())}")
+    axes.set_axisbelow(True)
+    _head(figure, f"Where the time goes: {', '.join(wanted.values())}")
     return figure
 
 
@@ -140,17 +148,15 @@ def _distribution(axes: Axes, row: Row, place: int) -> None:
 
 
 def _scaling(result: Result, axis: str, scenarios: Sequence[str], label: str) -> Figure | None:
-    """Throughput and p50 over one condition, a line for each set of the others."""
+    """p50 and throughput over one condition, a line for each set of the others."""
     rows = [
         row
         for row in result.rows
         if row.conditions.scenario in scenarios and _place(row, axis) is not None
     ]
-    shared = _shared(rows, axis)
+    names, shared = _told(rows, axis)
     lines: dict[str, list[tuple[int, Row]]] = {}
-    for row in rows:
-        labels = _labels(row, axis).items()
-        name = ", ".join(words for what, words in labels if what not in shared)
+    for name, row in zip(names, rows, strict=True):
         lines.setdefault(name, []).append((_place(row, axis) or 0, row))
     lines = {
         name: sorted(line, key=lambda one: one[0])
@@ -164,18 +170,21 @@ def _scaling(result: Result, axis: str, scenarios: Sequence[str], label: str) ->
     named = list(lines) != [""]
     figure = Figure(figsize=(_WIDTH, 3.6 + 0.2 * named * len(lines)), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for name, line in lines.items():
-        places = [place for place, _ in line]
+    for at, (name, line) in enumerate(lines.items()):
+        # Side by side, so that no line hides the spread of another.
+        aside = 1 + _BESIDE * ((at + 0.5) / len(lines) - 0.5)
+        places = [place * aside for place, _ in line]
         found = [row for _, row in line]
-        left.plot(places, [row.latency.p50 for row in found], "o-", label=name, linewidth=1.4)
-        left.fill_between(
-            places,
-            [percentile(_sorted(row), 0.1) for row in found],
-            [row.latency.p90 for row in found],
-            alpha=0.15,
+        middle = [row.latency.p50 for row in found]
+        below = [
+            p50 - percentile(_sorted(row), 0.1) for p50, row in zip(middle, found, strict=True)
+        ]
+        above = [row.latency.p90 - p50 for p50, row in zip(middle, found, strict=True)]
+        left.errorbar(
+            places, middle, [below, above], fmt="o-", label=name, linewidth=1.4, capsize=3
         )
         rates = [row.faces_per_second or row.images_per_second or 0.0 for row in found]
-        right.plot(places, rates, "o-", linewidth=1.4)
+        right.plot([place for place, _ in line], rates, "o-", linewidth=1.4)
     ticks = sorted({place for line in lines.values() for place, _ in line})
     for axes in (left, right):
         axes.set_xscale("log", base=2)
@@ -183,12 +192,18 @@ def _scaling(result: Result, axis: str, scenarios: Sequence[str], label: str) ->
         axes.set_xticks([], minor=True)
         axes.set_xlabel(label)
         axes.set_ylim(bottom=0)
-    left.set_title("p50 of one call, ms (band: p10 to p90)")
+    left.set_title("p50 of one call, ms (whiskers: p10 to p90)")
     right.set_title("faces per second")
-    figure.suptitle(", ".join(shared.values()), fontsize=10, x=0.02, horizontalalignment="left")
+    _head(figure, shared)
     if named:
-        figure.legend(loc="outside lower left", fontsize=8, frameon=False)
+        figure.legend(
+            *left.get_legend_handles_labels(), loc="outside lower left", fontsize=8, frameon=False
+        )
     return figure
+
+
+def _head(figure: Figure, text: str) -> None:
+    figure.suptitle(text, fontsize=10, x=0.02, horizontalalignment="left")
 
 
 def _place(row: Row, axis: str) -> int | None:
@@ -199,21 +214,28 @@ def _place(row: Row, axis: str) -> int | None:
     return None if value is None else int(value)
 
 
-def _shared(rows: Sequence[Row], axis: str) -> dict[str, str]:
-    labels = [_labels(row, axis) for row in rows]
-    return {
-        what: words
-        for what, words in (labels[0] if labels else {}).items()
-        if all(label.get(what) == words for label in labels)
-    }
-
-
-def _labels(row: Row, axis: str) -> dict[str, str]:
+def _words(row: Row) -> dict[str, str]:
+    """What a row is, by what it says about it."""
     one = row.conditions
-    labels = {"subject": one.subject, "scenario": one.scenario, "stage": one.stage}
-    labels |= layout.settings(one)
-    labels.pop(axis, None)
-    return labels
+    alone = one.scenario in _ONE_STAGE
+    words = {"subject": one.subject, "scenario": one.scenario}
+    return words | ({} if alone else {"stage": one.stage}) | layout.settings(one)
+
+
+def _told(rows: Sequence[Row], axis: str = "") -> tuple[list[str], str]:
+    """A name for each row by what differs among them, and what does not, in a line.
+
+    What only some rows have, as a model alone has no picture, differs where those do.
+    """
+    every = [{what: said for what, said in _words(row).items() if what != axis} for row in rows]
+    values: dict[str, set[str]] = {}
+    for words in every:
+        for what, said in words.items():
+            values.setdefault(what, set()).add(said)
+    names = [
+        ", ".join(said for what, said in words.items() if len(values[what]) > 1) for words in every
+    ]
+    return names, ", ".join(next(iter(said)) for said in values.values() if len(said) == 1)
 
 
 def _sorted(row: Row) -> list[float]:
@@ -221,29 +243,30 @@ def _sorted(row: Row) -> list[float]:
 
 
 def _limits(result: Result) -> Figure | None:
-    """How many times the floor each model takes."""
-    rows = [row for row in result.rows if row.limit is not None]
+    """How many times its floor each stage, model and whole call takes."""
+    rows = [row for row in result.rows if row.limit is not None and _is_drawn(row)]
     if not rows:
         return None
-    figure, axes = _figure(0.34 * len(rows) + 1.2)
-    names = [f"{row.conditions.stage}, {', '.join(_brief(row.conditions))}" for row in rows]
+    names, shared = _told(rows)
+    figure, axes = _figure(0.3 * len(rows) + 1.4)
     times = [row.limit.times_floor if row.limit else 0.0 for row in rows]
     colours = [_GREEN if row.limit and row.limit.bound_by == "compute" else _RED for row in rows]
     bars = axes.barh(range(len(rows)), times, color=colours, height=0.6)
     axes.bar_label(bars, [f" {layout.number(one)}x" for one in times], fontsize=8)
     axes.axvline(1, color="#222222", linewidth=1)
     axes.set_yticks(range(len(rows)), names)
-    axes.invert_yaxis()
+    axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(right=axes.get_xlim()[1] * 1.08)
     axes.set_axisbelow(True)
-    axes.set_xlabel("p50 over its floor (green: bound by compute, red: by memory)")
-    axes.set_title("Distance from the least time that the measured peaks allow (the line at 1)")
+    figure.supxlabel(
+        "p50 over the least time that the measured peaks allow, which is the line at 1 "
+        "(green: bound by compute, red: by memory)",
+        fontsize=9,
+    )
+    _head(figure, f"How far from this machine's limit: {shared}")
     return figure
 
 
-def _brief(conditions: Conditions) -> list[str]:
-    return [
-        words
-        for what, words in layout.settings(conditions).items()
-        if what in {"precision", "threads", "batch", "faces"}
-    ]
+def _is_drawn(row: Row) -> bool:
+    # What offline adds are further batches of the same.
+    return row.conditions.scenario != "offline"

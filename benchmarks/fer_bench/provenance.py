@@ -45,6 +45,7 @@ def machine() -> Machine:
         cpu=_cpu(),
         architecture=platform.machine(),
         cores=runtime.usable_cores(),
+        cpu_quota=_cpu_quota(),
         instructions=_instructions(),
         governor=_governor(),
         memory_bytes=total,
@@ -107,6 +108,29 @@ def _governor() -> str | None:
     return ", ".join(sorted(found)) or None
 
 
+def _cpu_quota() -> float | None:
+    """What the control group of this process, as a container has one, allows."""
+    quota, _, period = next(iter(_lines(Path("/sys/fs/cgroup/cpu.max"))), "").partition(" ")
+    if not quota:
+        group = Path("/sys/fs/cgroup/cpu")
+        quota, period = (
+            next(iter(_lines(group / name)), "")
+            for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+        )
+    return int(quota) / int(period) if quota.isdigit() and period.isdigit() else None
+
+
+def gpu_share() -> float | None:
+    """Share of the last moment in which the GPU was in use, 0..1."""
+    found = _nvidia("utilization.gpu")
+    return int(found[0]) / 100 if found and found[0].isdigit() else None
+
+
+def free_memory() -> int | None:
+    """Bytes that processes can still take without others being swapped out."""
+    return _memory()[1]
+
+
 def _memory() -> tuple[int | None, int | None]:
     try:
         psutil = importlib.import_module("psutil")
@@ -148,7 +172,9 @@ def _git() -> tuple[str | None, bool | None]:
     commit = _output(["git", "-C", here, "rev-parse", "HEAD"])
     if commit is None:
         return None, None
-    changes = _output(["git", "-C", here, "status", "--porcelain", "--untracked-files=no"], True)
+    # Without the option it refreshes the index, which somebody else may be writing.
+    asked = ["git", "--no-optional-locks", "-C", here, "status", "--porcelain"]
+    changes = _output([*asked, "--untracked-files=no"], True)
     return commit, None if changes is None else bool(changes)
 
 

@@ -58,7 +58,9 @@ class Conditions:
     device: Annotated[str, "cpu or cuda"]
     precision: Annotated[str | None, "of the models: int8, fp32 or fp16"]
     detector: Annotated[str | None, "face detector; null where none runs"]
-    threads: Annotated[int | None, "threads of one model run; null: left to the package"]
+    threads: Annotated[
+        int | None, "threads of one model run and of OpenCV; null: left to the package"
+    ]
     workers: Annotated[int, "threads that call at the same time"]
     batch: Annotated[int, "images per call, or faces per call where a model is timed alone"]
     width: Annotated[int | None, "of the image, pixels"]
@@ -90,8 +92,8 @@ class Accuracy:
 class Limit:
     """How far a stage is from what this machine can do with its operations."""
 
-    floor_ms: Annotated[float, "the least time that the measured peaks allow"]
-    bound_by: Annotated[Literal["compute", "memory"], "which peak sets the floor"]
+    floor_ms: Annotated[float, "the least time that the measured peaks allow its models"]
+    bound_by: Annotated[Literal["compute", "memory"], "which peak sets most of the floor"]
     times_floor: Annotated[float, "p50 over floor"]
 
 
@@ -116,8 +118,12 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class ColdStart:
-    """One fresh process, from nothing to its second answer."""
+    """One fresh process, from nothing to its second answer; its files are in memory already."""
 
+    device: Annotated[str, "where its models ran"]
+    precision: Annotated[str, "of its emotion model"]
+    detector: Annotated[str | None, "face detector"]
+    threads: Annotated[int, "threads of one model run"]
     interpreter_ms: Annotated[float, "from starting the process to its first line"]
     import_ms: Annotated[float, "importing fer_sdk and FerPipeline"]
     open_ms: Annotated[float, "FerPipeline(...)"]
@@ -164,7 +170,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """What this machine can do at most with so many threads, as measured in this run."""
+    """What this machine can do at most with so many threads: the best before and after the rows."""
 
     threads: int
     fp32_gmacs: Annotated[float | None, "10^9 fp32 multiply-adds a second in a large product"]
@@ -181,6 +187,7 @@ class Machine:
     cpu: str | None
     architecture: str
     cores: Annotated[int, "that this process may use"]
+    cpu_quota: Annotated[float | None, "cores' worth of time that its container gets; null: all"]
     instructions: Annotated[list[str], "vector instruction sets that matter here"]
     governor: str | None
     memory_bytes: int | None
@@ -216,6 +223,7 @@ class Load:
     load_average_after: Annotated[float | None, "after the last row; includes this run itself"]
     others_share: Annotated[float | None, "share of the machine's CPU time that others used, 0..1"]
     stolen_share: Annotated[float | None, "share of CPU time that the hypervisor kept, 0..1"]
+    gpu_share_before: Annotated[float | None, "share of the time that the GPU was in use, 0..1"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +232,7 @@ class Provenance:
 
     started: Annotated[str, "ISO 8601, UTC"]
     seconds: Annotated[float, "how long the whole run took"]
-    command: Annotated[list[str], "arguments of fer-bench"]
+    command: Annotated[list[str], "arguments of fer-bench, paths without their folders"]
     machine: Machine
     software: Software
     load: Load
@@ -236,6 +244,8 @@ class Target:
 
     what: Annotated[str, "in words"]
     value: Annotated[float | None, "as measured; null when it was not"]
+    low: Annotated[float | None, "lower end of its 99 % interval; null where none can be given"]
+    high: Annotated[float | None, "upper end of it"]
     limit: float
     direction: Annotated[Literal["at most", "at least"], "on which side of the limit it must be"]
     unit: Annotated[Literal["times", "s", "MB"], "MB is 10^6 bytes"]
@@ -266,7 +276,7 @@ class Result:
     scenes: list[Scene]
     models: list[Model]
     peaks: Annotated[list[Peak], "empty when the roofline was not asked for"]
-    cold_starts: Annotated[list[ColdStart], "in the order taken; the first may read from disk"]
+    cold_starts: Annotated[list[ColdStart], "in the order taken; every pipeline takes its turn"]
     rows: list[Row]
     skipped: list[Skipped]
     notes: Annotated[list[str], "what makes the whole run doubtful"]

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from fer_bench import accuracy, provenance
-from fer_bench.build import pipeline_jobs, rival_jobs
+from fer_bench.build import THREE_CALLS, pipeline_jobs, rival_jobs
 from fer_bench.clock import Clock
 from fer_bench.cold_start import ColdStartError, measure_cold_start
 from fer_bench.jobs import Job, RivalJob
@@ -22,6 +22,7 @@ from fer_bench.result import (
     FORMAT,
     Accuracy,
     ColdStart,
+    Conditions,
     Model,
     Operations,
     Peak,
@@ -33,12 +34,26 @@ from fer_bench.result import (
     with_limit,
 )
 from fer_bench.rivals.adapter import UnavailableError
-from fer_bench.scenes import BUNDLED, Picture, all_of, bundled_portrait, portrait_of
+from fer_bench.rivals.catalogue import RIVALS
+from fer_bench.scenes import (
+    BUNDLED,
+    BUNDLED_PHOTOGRAPH,
+    Picture,
+    bundled_photograph,
+    bundled_portrait,
+    compose,
+    photograph,
+    portrait_of,
+)
 from fer_bench.subjects import NAME, Subject, open_subjects
 from fer_sdk import runtime
 from fer_sdk.errors import DataError, FerError
+from fer_sdk.image import load_image
 
-_PEAK_RULE = StopRule(0.15, 5)
+_PEAK_RULE = StopRule(0.15, 3)
+_PEAK_DRIFT = 1.1
+_FEW, _SHORT = 100, 1.0
+"""Samples and seconds of a series, below which it says little."""
 _LEAST_FLOOR_MS = 0.01
 """Below this a call's own overhead is all that is left to measure."""
 
@@ -72,7 +87,8 @@ def run(plan: Plan, clock: Clock, command: Sequence[str], progress: Progress) ->
             done = _measure(jobs, plan, skipped, progress)
             figures = _Accuracies(subjects, labelled, done, skipped, progress)
             rows = [figures.beside(row) for job in done for row in job.rows()]
-        cold = _cold_starts(plan, subjects[0], pictures[0], skipped, progress)
+        cold = _cold_starts(plan, subjects, pictures[0], skipped, progress)
+        peaks, moved = _again(peaks, clock, progress)
         rows = [_limited(row, models, peaks) for row in rows]
         load = watch.finish()
         origin = Provenance(
@@ -95,15 +111,42 @@ def run(plan: Plan, clock: Clock, command: Sequence[str], progress: Progress) ->
         cold_starts=cold,
         rows=rows,
         skipped=skipped,
-        notes=busy(load, machine.cores) + notes,
+        notes=[
+            *_short(plan),
+            *busy(load, machine, on_gpu=any(one.device != "cpu" for one in subjects)),
+            *moved,
+            *notes,
+        ],
     )
 
 
+def _short(plan: Plan) -> list[str]:
+    if plan.rule.min_count >= _FEW and plan.rule.min_seconds >= _SHORT:
+        return []
+    return [
+        f"THE SERIES ARE SHORT: {plan.rule.min_count} samples and {plan.rule.min_seconds:g} s were "
+        "asked for, which is to try it and not to publish"
+    ]
+
+
 def _pictures(plan: Plan, subject: Subject) -> list[Picture]:
+    detector = subject.found_by
     if plan.photo is None:
-        return all_of(bundled_portrait(), plan.sizes, plan.faces, BUNDLED)
-    portrait = portrait_of(plan.photo, subject.found_by)
-    return all_of(portrait, plan.sizes, plan.faces, plan.photo.name)
+        whole, portrait = bundled_photograph(), bundled_portrait()
+        source, source_of_whole = BUNDLED, BUNDLED_PHOTOGRAPH
+    else:
+        whole = load_image(plan.photo)
+        source = source_of_whole = plan.photo.name
+        portrait = portrait_of(whole, detector, source)
+    # On a plain ground other packages' detectors have next to nothing to do.
+    beside_packages = any(RIVALS[name].kind == "package" for name in plan.rivals)
+    return [
+        photograph(whole, *size, detector, source_of_whole)
+        if faces == 1 and beside_packages
+        else compose(portrait, *size, faces, source)
+        for size in plan.sizes
+        for faces in plan.faces
+    ]
 
 
 def _check_scenes(
@@ -145,6 +188,31 @@ def _peaks(
         progress(f"measuring this machine's peaks with {threads} threads", 0.02)
         peaks.append(measure_peak(threads, clock, _PEAK_RULE))
     return peaks
+
+
+def _again(peaks: Sequence[Peak], clock: Clock, progress: Progress) -> tuple[list[Peak], list[str]]:
+    """The best of the peaks before and after the rows, and whether they tell of another speed."""
+    if not peaks:
+        return [], []
+    from fer_bench.roofline import measure_products
+
+    bests, notes = [], []
+    for before in peaks:
+        progress(f"measuring this machine's peaks with {before.threads} threads again", 0.98)
+        after = measure_products(before.threads, clock, _PEAK_RULE)
+        found = {}
+        for kind, old, new in (
+            ("fp32", before.fp32_gmacs, after.fp32),
+            ("int8", before.int8_gmacs, after.int8),
+        ):
+            found[kind] = max(old or new, new)
+            if old and max(old, new) > _PEAK_DRIFT * min(old, new):
+                notes.append(
+                    f"THE MACHINE CHANGED ITS SPEED: its {kind} peak with {before.threads} threads "
+                    f"was {old:.3g} before and {new:.3g} after the rows, in 10^9 multiply-adds/s"
+                )
+        bests.append(replace(before, fp32_gmacs=found["fp32"], int8_gmacs=found["int8"]))
+    return bests, notes
 
 
 @contextmanager
@@ -203,15 +271,18 @@ class _Accuracies:
         progress: Progress,
     ) -> None:
         self._ours: dict[tuple[str, str | None], Accuracy | None] = {}
-        self._rivals: dict[str, Accuracy] = {}
+        self._rivals: dict[tuple[str, str | None], Accuracy] = {}
         for subject in subjects:
             key = (subject.device, subject.precision)
             if key not in self._ours:
                 progress(f"accuracy of {subject.precision}", 0.92)
                 self._ours[key] = _of_subject(subject, labelled)
         for job in jobs:
-            name = job.conditions.subject
-            if labelled is None or not isinstance(job, RivalJob) or name in self._rivals:
+            # A runtime may have run several files, each with an accuracy of its own.
+            name, of_file = job.conditions.subject, job.conditions.precision
+            if labelled is None or not isinstance(job, RivalJob):
+                continue
+            if (name, of_file) in self._rivals:
                 continue
             progress(f"accuracy of {name}", 0.93)
             # OpenVINO and PyTorch take faces of the model's size, packages of any.
@@ -223,16 +294,16 @@ class _Accuracies:
             except UnavailableError as error:
                 skipped.append(Skipped(f"accuracy of {name}", str(error)))
                 continue
-            self._rivals[name] = accuracy.of_answers(answers, labelled)
+            self._rivals[name, of_file] = accuracy.of_answers(answers, labelled)
 
     def beside(self, row: Row) -> Row:
         """The row with its accuracy, if its code gives emotions."""
         one = row.conditions
-        if one.stage not in {"end to end", "emotion", "given boxes"}:
+        if one.stage not in {"end to end", "emotion", "emotion, end to end", "given boxes"}:
             return row
         if one.subject == NAME:
             return replace(row, accuracy=self._ours.get((one.device, one.precision)))
-        return replace(row, accuracy=self._rivals.get(one.subject))
+        return replace(row, accuracy=self._rivals.get((one.subject, one.precision)))
 
 
 def _of_subject(subject: Subject, labelled: LabelledFaces | None) -> Accuracy | None:
@@ -245,16 +316,23 @@ def _of_subject(subject: Subject, labelled: LabelledFaces | None) -> Accuracy | 
 
 
 def _cold_starts(
-    plan: Plan, subject: Subject, picture: Picture, skipped: list[Skipped], progress: Progress
+    plan: Plan,
+    subjects: Sequence[Subject],
+    picture: Picture,
+    skipped: list[Skipped],
+    progress: Progress,
 ) -> list[ColdStart]:
+    """Fresh processes, the pipelines in turn; one that fails is left out with its reason."""
     taken = []
+    alive = list(subjects)
     for at in range(plan.cold_starts):
-        progress(f"cold start {at + 1} of {plan.cold_starts}", 0.95)
-        try:
-            taken.append(measure_cold_start(picture.bgr, subject.arguments))
-        except ColdStartError as error:
-            skipped.append(Skipped("cold start", str(error)))
-            break
+        for subject in list(alive):
+            progress(f"cold start {at + 1} of {plan.cold_starts}", 0.95)
+            try:
+                taken.append(measure_cold_start(picture.bgr, subject.arguments))
+            except ColdStartError as error:
+                skipped.append(Skipped("cold start", str(error)))
+                alive.remove(subject)
     return taken
 
 
@@ -262,24 +340,46 @@ def _limited(row: Row, models: Sequence[Model], peaks: Sequence[Peak]) -> Row:
     """The row with its distance from the machine's limit, where both are known."""
     one = row.conditions
     peak = next((peak for peak in peaks if peak.threads == one.threads), None)
-    operations = _of_row(row, models)
-    if peak is None or operations is None or one.device != "cpu":
+    parts = _work_of(row, models)
+    if peak is None or parts is None or one.device != "cpu":
         return row
     from fer_bench.roofline import floor
 
-    batch = one.batch
-    if one.scenario == "stages" and one.stage != "detect":
-        batch = row.faces_found or 1
-    least = floor(operations, peak, batch)
+    least = floor(parts, peak)
     if least is None or least.milliseconds < _LEAST_FLOOR_MS:
         return row
     return with_limit(row, least.milliseconds, least.bound_by)
 
 
-def _of_row(row: Row, models: Sequence[Model]) -> Operations | None:
-    """The operations of the model that a row is about; None where it is about none, or unclear."""
+_WHOLE = frozenset({"single-stream", "inference", "stages", "offline"})
+"""Scenarios in which one call is all three models, one after the other."""
+
+
+def _work_of(row: Row, models: Sequence[Model]) -> list[tuple[Operations, int]] | None:
+    """Which operations a row is about, each with how often; None where none, or unclear."""
     one = row.conditions
-    name = "detector" if one.stage == "detect" else one.stage
+    of_picture = one.scenario != "model"
+    faces = one.batch * (row.faces_found or 0) if of_picture else one.batch
+    if one.stage in {"detect", "landmarks", "emotion"}:
+        names = [one.stage]
+    elif (
+        one.subject == NAME and one.scenario in _WHOLE and one.stage in {"end to end", THREE_CALLS}
+    ):
+        names = ["detect", "landmarks", "emotion"]
+    else:
+        return None
+    parts = []
+    # Where there is no face only the detector has run.
+    for name in names if faces else names[:1]:
+        operations = _operations(name, one, models)
+        if operations is None:
+            return None
+        parts.append((operations, one.batch if name == "detect" else faces))
+    return parts
+
+
+def _operations(stage: str, one: Conditions, models: Sequence[Model]) -> Operations | None:
+    name = "detector" if stage == "detect" else stage
     named = [model for model in models if model.name == name]
     exact = [model for model in named if model.precision == one.precision]
     # A pipeline's precision is its emotion model's; the others may have one of their own.

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from fer_bench.clock import Clock
-from fer_bench.measure import StopRule, timed
+from fer_bench.measure import Series, StopRule, timed
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,32 +28,44 @@ class Crowd:
     wall: int
 
     @classmethod
-    def of(cls, callers: Sequence[Sequence[int]]) -> Crowd:
+    def of(cls, callers: Sequence[Series]) -> Crowd:
         """Add up callers by their rates, each over its own time.
 
         They do not stop in the same moment: what the last one does alone would count as the
         whole crowd's time, and for threads and processes in different measure.
         """
-        rate = sum(len(taken) / sum(taken) for taken in callers if taken)
-        samples = [one for taken in callers for one in taken]
+        rate = sum(len(one.taken) / one.wall for one in callers if one.taken)
+        samples = [taken for one in callers for taken in one.taken]
         return cls(samples, round(len(samples) / rate))
 
 
 def multi_thread(call: Callable[[], object], workers: int, rule: StopRule, clock: Clock) -> Crowd:
-    """Let ``workers`` threads call without pause; the rule's count is that of all of them."""
+    """Let ``workers`` threads call without pause; the rule's count is that of all of them.
+
+    Each thread makes its first call before any of them is timed.
+    """
     together = threading.Barrier(workers)
     done = threading.Event()
-    taken: list[list[int]] = [[] for _ in range(workers)]
+    callers = [Series([], 0) for _ in range(workers)]
 
     def work(own: int) -> None:
-        sample = timed(call, clock)
-        together.wait()
-        start = clock.now_ns()
+        sample, taken = timed(call, clock), callers[own].taken
         try:
+            call()
+            together.wait()
+            start = clock.now_ns()
             while not done.is_set():
-                taken[own].append(sample())
-                if rule.enough((clock.now_ns() - start) / 1e9, sum(map(len, taken))):
+                taken.append(sample())
+                wall = clock.now_ns() - start
+                callers[own] = Series(taken, wall)
+                if rule.enough(wall / 1e9, sum(len(one.taken) for one in callers)):
                     break
+        except threading.BrokenBarrierError:
+            # Another one failed before it got there, and says why.
+            return
+        except BaseException:
+            together.abort()
+            raise
         finally:
             # The others finish the call that they are in; a failure ends all of them too.
             done.set()
@@ -61,7 +73,7 @@ def multi_thread(call: Callable[[], object], workers: int, rule: StopRule, clock
     with ThreadPoolExecutor(workers) as pool:
         for caller in [pool.submit(work, own) for own in range(workers)]:
             caller.result()
-    return Crowd.of(taken)
+    return Crowd.of(callers)
 
 
 @dataclass(frozen=True, slots=True)

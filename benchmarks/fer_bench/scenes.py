@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,11 +14,13 @@ import numpy.typing as npt
 
 from fer_sdk.detectors.base import Detector
 from fer_sdk.errors import ImageError
+from fer_sdk.face import Box
 from fer_sdk.image import load_image
 
 Image = npt.NDArray[np.uint8]
 
 BUNDLED = "bundled portrait"
+BUNDLED_PHOTOGRAPH = "bundled photograph"
 
 _BACKGROUND = 128
 _JPEG_QUALITY = 90
@@ -60,24 +61,50 @@ def bundled_portrait() -> Image:
     return load_image(resources.files("fer_bench").joinpath("assets/portrait.jpg").read_bytes())
 
 
-def portrait_of(photo: Path, detector: Detector) -> Image:
+def bundled_photograph() -> Image:
+    """The photograph that comes with fer-bench, RGB: one face, and a room behind it."""
+    return load_image(resources.files("fer_bench").joinpath("assets/photograph.jpg").read_bytes())
+
+
+def portrait_of(image: Image, detector: Detector, source: str) -> Image:
     """The largest face of a photo with a little background, RGB.
 
     Raises:
-        ImageError: the photo cannot be read, or the detector finds no face in it.
+        ImageError: the detector finds no face in it; names it.
     """
-    image = load_image(photo)
-    found = detector.detect(image)
-    if not found:
-        raise ImageError(
-            f"{photo}: {detector.name} finds no face in it; use a photo with a clear face"
-        )
-    box = max((detection.box for detection in found), key=lambda box: box.width * box.height)
+    box = _largest(image, detector, source)
     half = _PORTRAIT_SIDES * max(box.width, box.height) / 2
     middle_x, middle_y = box.x + box.width / 2, box.y + box.height / 2
     rows = slice(max(round(middle_y - half), 0), round(middle_y + half))
     columns = slice(max(round(middle_x - half), 0), round(middle_x + half))
     return np.ascontiguousarray(image[rows, columns])
+
+
+def photograph(image: Image, width: int, height: int, detector: Detector, source: str) -> Picture:
+    """As much of a photo around its largest face as has the shape of the picture.
+
+    Raises:
+        ImageError: the detector finds no face in it; names it.
+    """
+    box = _largest(image, detector, source)
+    rows, columns = image.shape[:2]
+    scale = max(width / columns, height / rows)
+    across, down = min(columns, round(width / scale)), min(rows, round(height / scale))
+    left = min(max(round(box.x + box.width / 2 - across / 2), 0), columns - across)
+    top = min(max(round(box.y + box.height / 2 - down / 2), 0), rows - down)
+    part = image[top : top + down, left : left + across]
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    rgb = np.asarray(cv2.resize(part, (width, height), interpolation=method), np.uint8)
+    return _picture(rgb, 1, source)
+
+
+def _largest(image: Image, detector: Detector, source: str) -> Box:
+    found = detector.detect(image)
+    if not found:
+        raise ImageError(
+            f"{source}: {detector.name} finds no face in it; use a photo with a clear face"
+        )
+    return max((detection.box for detection in found), key=lambda box: box.width * box.height)
 
 
 def compose(portrait: Image, width: int, height: int, faces: int, source: str) -> Picture:
@@ -96,12 +123,15 @@ def compose(portrait: Image, width: int, height: int, faces: int, source: str) -
             top = round((row + 0.5) * height / rows - tile.shape[0] / 2)
             left = round((column + 0.5) * width / columns - tile.shape[1] / 2)
             canvas[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
-    encoded, jpeg = cv2.imencode(
-        ".jpg", canvas[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-    )
+    return _picture(canvas, faces, source)
+
+
+def _picture(rgb: Image, faces: int, source: str) -> Picture:
+    encoded, jpeg = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     if not encoded:
+        height, width = rgb.shape[:2]
         raise ImageError(f"OpenCV cannot encode a {width}x{height} picture as JPEG")
-    return Picture(canvas, jpeg.tobytes(), faces, source)
+    return Picture(rgb, jpeg.tobytes(), faces, source)
 
 
 def _columns(width: int, height: int, faces: int) -> int:

@@ -30,7 +30,7 @@ VIDEO_SIZE = 320, 240
 _SAMPLES = 200
 _WARM_UP = 0.25
 """Share of the calls that may still change what is held: every size and form came often by then."""
-_MOST_GROWTH = 20 * 2**20
+_MOST_GROWTH = 20_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +241,7 @@ def _curve(result: Soak) -> Figure:
         np.ravel(figure.subplots(len(result.parts), 1)), result.parts, strict=True
     ):
         calls = [sample.calls for sample in part.samples]
-        axes.plot(calls, [sample.rss_bytes / 2**20 for sample in part.samples], label="memory, MB")
+        axes.plot(calls, [sample.rss_bytes / 1e6 for sample in part.samples], label="memory, MB")
         axes.plot(calls, [sample.threads for sample in part.samples], label="threads")
         axes.plot(calls, [sample.descriptors for sample in part.samples], label="descriptors")
         axes.axvspan(0, part.warm_up, color="#eeeeee", zorder=0)
@@ -249,7 +249,7 @@ def _curve(result: Soak) -> Figure:
         axes.set_xlabel(f"{part.name} (gray: warm-up)")
         axes.set_title(
             f"{part.calls:,} {part.name}, {part.faces:,} faces: at most "
-            f"{part.growth_bytes / 2**20:+.1f} MB after warm-up",
+            f"{part.growth_bytes / 1e6:+.1f} MB after warm-up",
             loc="left",
             fontsize=10,
         )

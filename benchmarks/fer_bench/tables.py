@@ -64,17 +64,16 @@ def to_markdown(result: Result) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-_FOR_README = frozenset({"single-stream", "multi-thread", "package"})
-
-
 def to_readme(result: Result) -> str:
-    """What a reader chooses by, on one screen: calls, other packages, cold start, targets."""
-    rows = [row for row in result.rows if row.conditions.scenario in _FOR_README]
-    tables = [layout.readme_table(rows), layout.targets_table(result)]
-    parts = [_markdown(table) for table in tables if table is not None and table.body]
+    """What a reader chooses by, on one screen: calls, other packages, targets, the machine."""
+    tables = [layout.readme_table(result), layout.targets_table(result)]
+    parts = [_markdown(table) for table in tables if table is not None]
     parts.append(layout.conditions_line(result))
-    if result.notes:
-        parts.append("\n".join(f"- {note}" for note in result.notes))
+    doubts = layout.readme_doubts(result)
+    if doubts:
+        parts.append(
+            "**These figures are doubtful:**\n\n" + "\n".join(f"- {one}" for one in doubts)
+        )
     return "\n\n".join(parts) + "\n"
 
 

@@ -14,6 +14,7 @@ from fer_bench.result import Result
 from fer_bench.tracking import TrackingResult
 
 _DOUBTS = 8
+_LABEL = 12
 _COLOURS = {"slower": "bold red", "faster": "bold green", "same": "dim", "unclear": "yellow"}
 
 
@@ -51,8 +52,9 @@ def show_comparison(comparison: Comparison, console: Console) -> None:
     table = RichTable(title="Second result over first", title_justify="left")
     for head, right in (
         ("row", False),
-        ("first p50 ms", True),
-        ("second p50 ms", True),
+        ("first p50", True),
+        ("second p50", True),
+        ("", False),
         ("ratio", True),
         ("interval", True),
         ("verdict", False),
@@ -61,20 +63,21 @@ def show_comparison(comparison: Comparison, console: Console) -> None:
     for one in comparison.differences:
         colour = _COLOURS[one.verdict]
         table.add_row(
-            escape(layout.name(one.conditions)),
+            escape(one.what),
             layout.number(one.before),
             layout.number(one.after),
+            one.unit,
             f"{one.ratio:.3f}",
             f"{one.low:.3f} to {one.high:.3f}",
             f"[{colour}]{one.verdict}[/]",
         )
     console.print(table)
-    for label, rows in (
+    for label, names in (
         ("only in the first", comparison.only_before),
         ("only in the second", comparison.only_after),
     ):
-        for conditions in rows:
-            console.print(f"[yellow]{label}[/]: {escape(layout.name(conditions))}", soft_wrap=True)
+        for name in names:
+            console.print(f"[yellow]{label}[/]: {escape(name)}", soft_wrap=True)
     for warning in comparison.warnings:
         console.print(f"[red]  ! {escape(warning)}[/]", soft_wrap=True)
 
@@ -121,6 +124,8 @@ def _rich(table: Table) -> RichTable:
             justify="right" if numeric else "left",
             no_wrap=numeric,
             overflow="fold",
+            # Without it many columns would leave a word of the label a line each.
+            min_width=0 if numeric else _LABEL,
         )
     for row in table.body:
         rich.add_row(*(escape(cell) for cell in row))

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from fer_bench.detection_scenes import overlap
 from fer_bench.tracking_scenes import HEIGHT, SCENES, WIDTH, Noise, Scene, sightings
 from fer_sdk.face import Box
 from fer_sdk.pipeline import FerPipeline
@@ -232,28 +233,21 @@ def _matches(there: dict[int, Box], found: dict[int, Box]) -> list[tuple[int, in
     """Who was found as which number, and how far off, by overlap and the best first."""
     pairs = sorted(
         (
-            (_overlap(box, other), person, number)
+            (overlap(box, other), person, number)
             for person, box in there.items()
             for number, other in found.items()
         ),
         reverse=True,
     )
     matched: list[tuple[int, int, float]] = []
-    for overlap, person, number in pairs:
+    for shared, person, number in pairs:
         taken = any(person == one or number == other for one, other, _ in matched)
-        if overlap >= _SAME and not taken:
+        if shared >= _SAME and not taken:
             box, other = there[person], found[number]
             x = box.x + box.width / 2 - other.x - other.width / 2
             y = box.y + box.height / 2 - other.y - other.height / 2
             matched.append((person, number, math.hypot(x, y) / box.width))
     return matched
-
-
-def _overlap(one: Box, other: Box) -> float:
-    across = min(one.x + one.width, other.x + other.width) - max(one.x, other.x)
-    down = min(one.y + one.height, other.y + other.height) - max(one.y, other.y)
-    shared = max(across, 0.0) * max(down, 0.0)
-    return shared / (one.width * one.height + other.width * other.height - shared)
 
 
 def _result(

@@ -114,9 +114,9 @@ def _cpus_to_markdown(runs: Sequence[CpuRun], version: str, split: str) -> str:
         ),
         f"CPUs emulated by {emulate.emulator_version() or 'qemu'}; faces of {split}; compared with "
         f"the SDK on {this_cpu()}, onnxruntime {runtime.version()}. Integer sums: every quantised "
-        "layer of the file, with its own weights, on white, on what its weights add up to the furthest, and "
-        "on noise, compared with sums in 64 bits. Integer multiplications: the instructions seen "
-        "in the code that the CPU ran.",
+        "layer of the file, with its own weights, on white, on what its weights add up to the "
+        "furthest, and on noise, compared with sums in 64 bits. Integer multiplications: the "
+        "instructions seen in the code that the CPU ran.",
         "## Every x86 CPU",
         _table(
             (

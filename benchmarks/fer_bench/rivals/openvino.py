@@ -28,7 +28,9 @@ class _OpenVino:
         self._request: Any = self._compiled.create_infer_request()
         self._faces = task.faces
         self._labels = json.loads(task.options.get("labels", "[]"))
-        self.version = f"OpenVINO {openvino.__version__.split('-')[0]}"
+        # On some CPUs it computes in bfloat16 what the file holds in float32.
+        computed = self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        self.version = f"OpenVINO {openvino.__version__.split('-')[0]}, computes in {computed}"
 
     def run(self) -> object:
         return self._request.infer([self._faces])

@@ -11,8 +11,11 @@ class _Own:
     def __init__(self, task: Task) -> None:
         pipelines = require("fer_sdk.pipeline", "fer-sdk")
         errors = require("fer_sdk.errors", "fer-sdk")
+        arguments = json.loads(task.options["arguments"])
+        # As in the process that it is compared with.
+        require("cv2", "opencv-python-headless").setNumThreads(arguments["threads"])
         try:
-            self._pipeline = pipelines.FerPipeline(**json.loads(task.options["arguments"]))
+            self._pipeline = pipelines.FerPipeline(**arguments)
         except errors.FerError as error:
             raise UnavailableError(str(error)) from error
         self._image = task.image

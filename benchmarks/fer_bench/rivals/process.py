@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from fer_bench.measure import StopRule, WarmUp
+from fer_bench.measure import Series, StopRule, WarmUp
 from fer_bench.rivals.adapter import Image, UnavailableError
 
 _WORKER = Path(__file__).with_name("worker.py")
@@ -99,8 +99,8 @@ class RivalProcess:
         self.faces_found = done["faces"]
         return WarmUp(done["count"], done["first_ms"], done["stable"])
 
-    def measure(self, rule: StopRule, *, settled: bool = False) -> list[int]:
-        """Times of single runs in nanoseconds, taken by the same loop as ours.
+    def measure(self, rule: StopRule, *, settled: bool = False) -> Series:
+        """Single runs, timed by the same loop as ours.
 
         Args:
             rule: when there are enough.
@@ -109,7 +109,7 @@ class RivalProcess:
         """
         limit = rule.time_limit or _CLASSIFY_SECONDS
         done = self._ask(limit + _MARGIN_SECONDS, do="measure", rule=asdict(rule), settled=settled)
-        return [int(value) for value in done["ns"]]
+        return Series(done["taken"], done["wall"])
 
     def classify(self, faces: Image) -> list[str | None]:
         """The emotion of each gray crop ``[N, S, S]``."""

@@ -91,7 +91,9 @@ class _Worker:
 
         if not settled:
             settle(self._rival.run)
-        return {"ns": collect(timed(self._rival.run, self._clock), StopRule(**rule), self._clock)}
+        start = self._clock.now_ns()
+        taken = collect(timed(self._rival.run, self._clock), StopRule(**rule), self._clock)
+        return {"taken": taken, "wall": self._clock.now_ns() - start}
 
     def _classify(self, path: str) -> dict[str, Any]:
         import numpy as np
