@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from fer_sdk import FerPipeline, ImageError
+from fer_sdk.image import PICTURES
 
-PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 BATCH = 32
 
 folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent

@@ -6,10 +6,12 @@ import contextlib
 import csv
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
 from importlib import metadata
+from inspect import signature
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,12 +22,16 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import fer_sdk
+import fer_sdk.dataset  # before a test puts something in the pipeline's place
 import tiny_models
+import videos
 from fer_sdk import bundle, cli, conflicts, runtime
 from fer_sdk.cli import options
+from fer_sdk.cli.wide import shortened
 from fer_sdk.contract import Precision
 from fer_sdk.detectors import DetectorName
-from fer_sdk.errors import ImageError
+from fer_sdk.errors import ImageError, SettingError
+from fer_sdk.image import load_image
 from fer_sdk.pipeline import FerPipeline
 from fer_sdk.runtime import Device
 from fer_sdk.save import SUFFIXES, save_image
@@ -76,6 +82,50 @@ def test_a_table_for_people(models: tuple[Path, Path], photos: list[Path]) -> No
     assert "angry" in told
     assert "neutral" in told
     assert "60x48" in told
+
+
+@pytest.mark.parametrize("columns", [200, 100, 80, 60, 40])
+def test_the_table_breaks_no_name_however_narrow_it_is(
+    models: tuple[Path, Path], photos: list[Path], monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    status, output, _ = _fer(models, *photos)
+    assert status == 0
+    lines = output.splitlines()
+    assert max(map(len, lines)) <= columns
+    for photo in photos:
+        (line,) = [one for one in lines if photo.name in one]
+        assert ("angry" if photo.stem == "dark" else "neutral") in line
+    # What says least is left out first.
+    assert ("x, y" in output) == (columns >= 80)
+    assert ("detection" in output) == (columns >= 60)
+
+
+def test_a_table_that_goes_to_a_file_leaves_nothing_out(
+    models: tuple[Path, Path], photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    _, output, _ = _fer(models, *photos)
+    assert all(str(photo) in output for photo in photos)
+    assert "x, y" in output
+
+
+@pytest.mark.parametrize(
+    ("path", "room", "short"),
+    [
+        ("a/b/photo.jpg", 13, "a/b/photo.jpg"),
+        ("a/b/photo.jpg", 12, "…/photo.jpg"),
+        ("long/b/photo.jpg", 14, "…/b/photo.jpg"),
+        ("a/b/photo.jpg", 9, "photo.jpg"),
+        ("a/b/photo.jpg", 8, "phot…jpg"),
+        ("a/b/photo.jpg", 1, "…"),
+        # Twice as wide as Latin letters.
+        ("写真/写真写真.jpg", 12, "写真写真.jpg"),
+        ("写真写真.jpg", 11, "写真写….jpg"),
+    ],
+)
+def test_a_path_keeps_its_end(path: str, room: int, short: str) -> None:
+    assert shortened(path, room) == short
 
 
 def test_a_line_of_json_a_photo_for_programs(models: tuple[Path, Path], photos: list[Path]) -> None:
@@ -228,7 +278,7 @@ def test_a_table_with_a_row_a_face(
     missing = tmp_path / "missing.jpg"
     status, output, errors = _fer(models, photos[0], missing, photos[1], "-o", goal)
     assert status == 1
-    assert output == f"{goal}: 2 faces of 2 photos\n"
+    assert output == f"{goal}: 2 faces of 2 photos, 1 failed\n"
     assert "missing.jpg: cannot be read" in errors
     table = pandas.read_csv(goal) if kind == "csv" else pandas.read_parquet(goal)
     with FerPipeline(
@@ -506,6 +556,96 @@ def test_the_choices_are_those_of_the_pipeline() -> None:
     assert {one.value for one in options.DetectorChoice} == {"none", *get_args(DetectorName)}
 
 
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What a command wants to open a pipeline with, before it is refused."""
+    seen: dict[str, Any] = {}
+
+    def refused(**given: Any) -> FerPipeline:
+        seen.update(given)
+        raise SettingError("no pipeline")
+
+    monkeypatch.setattr("fer_sdk.pipeline.FerPipeline", refused)
+    return seen
+
+
+_COMMANDS = {
+    "predict": ["light.jpg"],
+    "video": ["film.mp4"],
+    "webcam": ["--view", "none"],
+    "dataset": [".", "--output", "out"],
+    "info": [],
+}
+
+
+def _opened_by(command: str, *arguments: str) -> None:
+    done = CliRunner().invoke(cli.app, [command, *_COMMANDS[command], *arguments])
+    assert done.exit_code == (1 if command == "info" else 2)
+    assert "no pipeline" in done.stderr
+
+
+@pytest.mark.parametrize("command", _COMMANDS)
+def test_every_command_opens_the_pipeline_that_it_is_told_to(
+    command: str, photos: list[Path], settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos[0].parent)
+    videos.write(Path("film.mp4"), videos.plain(2))
+    # Of its own options a command leaves what the pipeline does by itself.
+    _opened_by(command)
+    own = {name: one.default for name, one in signature(FerPipeline.__init__).parameters.items()}
+    threads = 1 if command == "dataset" else None
+    assert settings == {**{name: own[name] for name in settings},
+                        "threads": threads, "provider_options": {}}  # fmt: skip
+    _opened_by(
+        command, "--tiles", "3", "--no-face-crops", "--detector", "blazeface", "--min-score", "0.6",
+        "--device", "openvino", "--provider-option", "device_type=GPU", "--provider-option", "a=b=",
+        "--precision", "fp32", "--threads", "2", "--emotion-model", "e.onnx",
+        "--landmarks-model", "l.onnx",
+    )  # fmt: skip
+    assert settings == {
+        "tiles": 3,
+        "face_crops": False,
+        "detector": "blazeface",
+        "min_detection_score": 0.6,
+        "device": "openvino",
+        "provider_options": {"device_type": "GPU", "a": "b="},
+        "precision": "fp32",
+        "threads": 2,
+        "emotion_model": Path("e.onnx"),
+        "landmarks_model": Path("l.onnx"),
+    }
+
+
+def test_options_of_a_pipeline_go_to_other_processes(models: tuple[Path, Path]) -> None:
+    given = options.PipelineOptions(
+        detector=options.DetectorChoice.none, emotion_model=models[0], landmarks_model=models[1]
+    )
+    with pickle.loads(pickle.dumps(given.open))() as pipeline:
+        assert pipeline.info.detector is None
+
+
+def test_tiles_and_face_crops_do_on_the_command_line_what_they_do_elsewhere(
+    models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    portrait = load_image(ROOT / "benchmarks/fer_bench/assets/portrait.jpg")
+    tight = cv2.resize(portrait[28:-28, 28:-28], (64, 64), interpolation=cv2.INTER_AREA)
+    save_image(np.asarray(tight, np.uint8), tmp_path / "tight.png")
+    ground = np.full((600, 800, 3), (120, 110, 100), np.uint8)
+    small = cv2.resize(portrait, (66, 66), interpolation=cv2.INTER_AREA)
+    ground[300:366, 500:566] = small
+    save_image(ground, tmp_path / "small.png")
+
+    def found(name: str, *arguments: str) -> int:
+        status, output, _ = _fer(
+            models, tmp_path / name, "--json", "--detector", "blazeface", *arguments
+        )
+        assert status == 0
+        return len(_rows(output)[0]["faces"])
+
+    assert (found("tight.png"), found("tight.png", "--no-face-crops")) == (1, 0)
+    assert (found("small.png"), found("small.png", "--tiles", "4")) == (0, 1)
+
+
 def _run(*arguments: object, **settings: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *map(str, arguments)],
@@ -518,13 +658,19 @@ def _run(*arguments: object, **settings: Any) -> subprocess.CompletedProcess[str
 
 
 def test_help_reads_well_and_carries_examples() -> None:
-    wide = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
-    for command in ([], ["predict"], ["info"]):
-        done = _run("-m", "fer_sdk", *command, "--help", env=wide)
-        assert (done.returncode, done.stderr) == (0, "")
-        assert "Examples:" in done.stdout
-        assert f"fer {' '.join(command)}".strip() in done.stdout
-        assert all(len(line) <= 100 for line in done.stdout.splitlines())
+    for command in ([], ["predict"], ["video"], ["webcam"], ["dataset"], ["info"]):
+        done = CliRunner().invoke(cli.app, [*command, "--help"], env={"COLUMNS": "80"})
+        assert (done.exit_code, done.stderr) == (0, "")
+        before, _, examples = done.stdout.partition("Examples:")
+        # Not one of them is broken over two lines.
+        for line in examples.split("\n"):
+            assert " ".join(["fer", *command]) in line or not line.strip()
+        assert all(len(line) <= 80 for line in before.splitlines())
+        if command == ["dataset"]:
+            assert "pip install 'fer-sdk[ray]'" in before
+    done = _run("-m", "fer_sdk", "--help", env={**os.environ, "COLUMNS": "100", "TERM": "dumb"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Examples:" in done.stdout
     done = _run("-m", "fer_sdk", "--version")
     assert done.stdout == f"fer-sdk {fer_sdk.__version__}\n"
 

@@ -78,6 +78,10 @@ def test_a_folder_gives_what_predict_batch_gives(
     cluster: None, opener: partial[FerPipeline], tmp_path: Path
 ) -> None:
     paths = _folder(tmp_path / "pictures", 30)
+    # Of every kind that ``fer predict`` takes of a folder too.
+    odd = tmp_path / "pictures" / "0011b.PGM"
+    cv2.imwrite(str(odd), np.full((48, 48), 90, np.uint8))
+    paths = sorted([*paths, str(odd)])
     broken = tmp_path / "pictures" / "0012b.png"
     broken.write_bytes(b"not a picture")
     (tmp_path / "pictures" / "notes.txt").write_text("left alone")
@@ -87,7 +91,7 @@ def test_a_folder_gives_what_predict_batch_gives(
     )
 
     rows = _rows(tmp_path / "out")
-    assert summary == DatasetSummary(images=31, faces=30, failed=1)
+    assert summary == DatasetSummary(images=32, faces=31, failed=1)
     assert [row["image"] for row in rows] == sorted([*paths, str(broken)])
     (failed,) = [row for row in rows if row["error"] is not None]
     assert failed["error"].startswith(str(broken))

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pytest
 
 import tiny_models
+from fer_bench.detection import on_canvas
 from fer_bench.detection_scenes import Cutout, cropped, grid, place
 from fer_bench.detection_scenes import found as matched
 from fer_sdk import FerPipeline
@@ -19,6 +20,7 @@ from fer_sdk.bundle import read_bundled
 from fer_sdk.crop import Square
 from fer_sdk.detectors import Detection
 from fer_sdk.detectors.blazeface import BlazeFaceDetector
+from fer_sdk.detectors.confirmed import SURE, ConfirmedDetector
 from fer_sdk.detectors.tiled import TiledDetector
 from fer_sdk.errors import SettingError
 from fer_sdk.face import Box
@@ -219,6 +221,109 @@ def test_almost_every_small_face_gets_an_answer(fer2013: FaceSet, pipeline: FerP
     for one, other in zip(first, found, strict=True):
         if one:
             assert one[0].box == other[0].box
+
+
+# Faces in doubt
+
+
+def _scene(portrait: Pixels, side: int = 200) -> tuple[Pixels, Box]:
+    """A face on even ground, and its box."""
+    scene = np.full((400, 500, 3), (120, 110, 100), np.uint8)
+    scene[100 : 100 + side, 150 : 150 + side] = cv2.resize(portrait, (side, side))
+    (found,) = BlazeFaceDetector().detect(scene)
+    return scene, found.box
+
+
+def _clouds(rng: np.random.Generator, side: int = 300) -> Pixels:
+    noise = rng.integers(0, 256, (side, side, 3), np.uint8)
+    blurred = cv2.GaussianBlur(noise, (0, 0), float(rng.uniform(6, 24)))
+    return np.asarray(cv2.normalize(blurred, None, 0, 255, cv2.NORM_MINMAX), np.uint8)
+
+
+@pytest.mark.parametrize("score", [0.3, 0.5, SURE - 0.01, SURE, 0.9])
+def test_a_face_in_doubt_stays_where_it_is_one(
+    portrait: Pixels, landmarks: LandmarksModel, score: float
+) -> None:
+    scene, box = _scene(portrait)
+    face, nothing = Detection(box, score), Detection(Box(20.0, 20.0, 90.0, 90.0), score)
+    found = ConfirmedDetector(Counting([face, nothing]), landmarks).detect(scene)
+    assert found == ([face, nothing] if score >= SURE else [face])
+
+
+def test_a_face_elsewhere_in_the_picture_confirms_nothing(
+    portrait: Pixels, landmarks: LandmarksModel
+) -> None:
+    scene, box = _scene(portrait)
+    beside = Detection(Box(box.x + box.width, box.y, box.width, box.height), 0.6)
+    assert ConfirmedDetector(Counting([beside]), landmarks).detect(scene) == []
+
+
+@pytest.mark.parametrize("cut", [0, 20, 40])
+def test_a_face_in_doubt_at_the_edge_of_the_picture_stays(
+    portrait: Pixels, landmarks: LandmarksModel, cut: int
+) -> None:
+    scene, box = _scene(portrait)
+    part = np.ascontiguousarray(scene[:, round(box.x) + cut :])
+    face = Detection(Box(0.0, box.y, box.width - cut, box.height), 0.55)
+    assert ConfirmedDetector(Counting([face]), landmarks).detect(part) == [face]
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 3000), (40, 40_000)])
+def test_doubt_is_for_pictures_of_any_size(
+    landmarks: LandmarksModel, height: int, width: int
+) -> None:
+    picture = np.full((height, width, 3), 90, np.uint8)
+    whole = Detection(Box(0.0, 0.0, float(width), float(height)), 0.5)
+    assert ConfirmedDetector(Counting([whole]), landmarks).detect(picture) == []
+
+
+def test_clouds_pass_for_faces_less_often(pipeline: FerPipeline) -> None:
+    """Both looks together find less in them than the detector's first look alone."""
+    rng = np.random.default_rng(7)
+    alone = BlazeFaceDetector()
+    raw = seen = 0
+    for _ in range(150):
+        clouds = _clouds(rng)
+        found = alone.detect(clouds)
+        raw += bool(found)
+        seen += bool(pipeline.predict(clouds, color="rgb"))
+    assert raw >= 12
+    assert seen <= raw / 3
+
+
+def test_only_a_detector_by_name_below_the_sure_score_is_doubted(
+    models: tuple[Path, Path],
+) -> None:
+    settings = {"emotion_model": models[0], "landmarks_model": models[1], "threads": 1}
+    for detector, score, doubted in (
+        ("blazeface", 0.5, True),
+        ("blazeface", SURE, False),
+        (Counting(), 0.5, False),
+    ):
+        with FerPipeline(detector=detector, min_detection_score=score, **settings) as opened:  # type: ignore[arg-type]
+            assert isinstance(opened.parts.detector, ConfirmedDetector) is doubted
+            assert opened.info.detector in ("blazeface", "counting")
+
+
+def test_closing_it_closes_what_looks_first(landmarks: LandmarksModel) -> None:
+    first = Counting()
+    ConfirmedDetector(first, landmarks).close()
+    assert first.closed == 1
+
+
+@pytest.mark.data
+def test_almost_no_face_is_lost_to_doubt(fer2013: FaceSet, pipeline: FerPipeline) -> None:
+    """On every 6th face of PublicTest on a canvas; of crops there is the second look besides."""
+    images = fer2013.images[fer2013.splits == "PublicTest"][::6]
+    alone, confirmed = BlazeFaceDetector(), pipeline.parts.detector
+    assert confirmed is not None
+    raw = kept = 0
+    for gray in images:
+        rgb = np.repeat(on_canvas(gray)[..., None], 3, axis=2)
+        raw += bool(alone.detect(rgb))
+        kept += bool(confirmed.detect(rgb))
+    assert raw >= 0.98 * len(images)
+    assert kept >= raw - 0.003 * len(images)
 
 
 # Tiles

@@ -26,9 +26,11 @@ from PIL import Image as PillowImage
 import tiny_models
 import videos
 from fer_sdk import video as video_module
+from fer_sdk.crop import Square, centred_square
 from fer_sdk.detectors.base import Detection
 from fer_sdk.errors import ImageError, PipelineClosedError, SettingError, VideoError
 from fer_sdk.face import Box, Face, Point
+from fer_sdk.model import LandmarksModel
 from fer_sdk.pipeline import FerPipeline
 from fer_sdk.stream import Frame, follow
 from fer_sdk.video import Shot, open_frames, read_facts
@@ -57,6 +59,25 @@ class Bright:
 
     def close(self) -> None:
         pass
+
+
+class Blind(Bright):
+    """Finds nothing."""
+
+    def detect(self, image: npt.NDArray[np.uint8]) -> list[Detection]:
+        self.calls += 1
+        return []
+
+
+class _AllFace:
+    """A second look that takes every picture for the crop of a face."""
+
+    @staticmethod
+    def applies(image: npt.NDArray[np.uint8]) -> bool:
+        return True
+
+    def look(self, image: npt.NDArray[np.uint8], landmarks: LandmarksModel) -> Square:
+        return centred_square(image.shape[1], image.shape[0])
 
 
 @pytest.fixture(scope="module")
@@ -433,6 +454,35 @@ def test_between_detections_the_box_stays_on_the_face(
             assert face.track_id == 1
             assert face.box.x == pytest.approx(path[frame.index], abs=40 / 3)
     assert detector.calls == -(-60 // every)
+
+
+def test_a_whole_image_stays_whole_between_detections(models: tuple[Path, Path]) -> None:
+    """What is a face as a whole is cropped as ``predict`` crops it, and not as a detector's box."""
+    rng = np.random.default_rng(0)
+    # Not square, so that the middle of the picture and a box around all of it are two crops.
+    frames = [rng.integers(0, 256, (48, 64, 3), np.uint8) for _ in range(10)]
+    detector = Blind()
+    with _bright(models, detector) as opened:
+        parts = opened.parts._replace(again=_AllFace())  # type: ignore[arg-type]
+        pipeline = opened.with_parts(parts)
+        streamed = list(pipeline.stream(frames, detect_every=4, smoothing=None))
+        # Frames 0, 4 and 8.
+        assert detector.calls == 3
+        for frame, picture in zip(streamed, frames, strict=True):
+            assert list(frame.faces) == [
+                replace(face, track_id=1) for face in pipeline.predict(picture)
+            ]
+            assert frame.faces[0].box == Box(0, 0, 64, 48)
+            assert frame.faces[0].detection_score is None
+
+
+def test_frames_that_are_faces_need_no_detector(pipeline: FerPipeline) -> None:
+    rng = np.random.default_rng(1)
+    frames = [rng.integers(0, 256, (64, 48, 3), np.uint8) for _ in range(6)]
+    for every in (1, 3):
+        for frame in pipeline.stream(frames, detect_every=every, smoothing=None):
+            expected = [replace(face, track_id=1) for face in pipeline.predict(frames[frame.index])]
+            assert list(frame.faces) == expected
 
 
 def test_a_new_face_is_found_at_the_next_detection(models: tuple[Path, Path]) -> None:

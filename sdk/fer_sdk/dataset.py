@@ -15,14 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from fer_sdk.errors import DataError, FerError, SettingError
 from fer_sdk.face import LANDMARKS
+from fer_sdk.image import PICTURES
 from fer_sdk.pipeline import FerPipeline
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import ray.data
-
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif")
-"""The files of a folder that are taken for pictures, by the end of their names."""
 
 _IMAGE_COLUMNS = ("image", "bytes", "path")
 _ADDED = ("faces", "error")

@@ -27,7 +27,7 @@ MAX_BYTES = 256 * 2**20
 """The largest file that is read unless told otherwise."""
 
 PICTURES = (
-    *(".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"),
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"),
     *(".jp2", ".pnm", ".pbm", ".pgm", ".ppm"),
 )
 """What the files of a folder that are taken for pictures end in."""

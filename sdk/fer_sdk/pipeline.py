@@ -22,6 +22,7 @@ from fer_sdk.contract import Precision, Task
 from fer_sdk.crop import Square, centred_square, crop_gray
 from fer_sdk.detectors import DetectorName, open_detector
 from fer_sdk.detectors.base import Detection, Detector, clamped
+from fer_sdk.detectors.confirmed import SURE, ConfirmedDetector
 from fer_sdk.detectors.tiled import TiledDetector
 from fer_sdk.errors import (
     DetectorError,
@@ -177,7 +178,8 @@ class FerPipeline:
             emotion_model: an emotion model of your own, as ``fer-export`` writes it.
             landmarks_model: a landmarks model of your own.
             min_detection_score: least detection score of a face, 0..1; not for a detector of your
-                own.
+                own. A face with less than 0.7 is looked at again, framed in another way, and left
+                out where neither the detector nor the landmarks find it there.
             face_crops: look again where nothing was found in a small picture of 256 pixels a side
                 or less, not far from square: it may be the crop of a face, too tight for the
                 detector. What is one as a whole has the ``detection_score`` None. Costs time only
@@ -227,6 +229,8 @@ class FerPipeline:
             self._let_go = weakref.finalize(self, lambda: None)
         if opened is not None and tiles != 1:
             opened = TiledDetector(opened, tiles)
+        if opened is not None and named and min_detection_score < SURE:
+            opened = ConfirmedDetector(opened, landmarks)
         again = SecondLook(min_detection_score) if named and face_crops else None
         self._parts: Parts | None = Parts(emotion, landmarks, opened, again)
         self._under_way = 0
@@ -512,7 +516,12 @@ class _Looker(NamedTuple):
 
     def look(self, image: npt.NDArray[np.uint8], faces: Sequence[Face]) -> list[Face]:
         with self.pipeline._in_use() as parts:
-            found = [_framed(parts, image, face.box, face.detection_score, None) for face in faces]
+            found = [
+                _whole(parts, image)
+                if face.detection_score is None
+                else _framed(parts, image, face.box, face.detection_score, None)
+                for face in faces
+            ]
             return _faces(parts, found)
 
 
@@ -529,14 +538,13 @@ class _Found(NamedTuple):
 def _find(parts: Parts, image: npt.NDArray[np.uint8], max_faces: int | None) -> list[_Found]:
     """The faces of an RGB image, largest first."""
     height, width = image.shape[:2]
-    whole = Box(0.0, 0.0, float(width), float(height))
     if parts.detector is None:
-        return [_framed(parts, image, whole, None, centred_square(width, height))]
+        return [_whole(parts, image)]
     detections = _checked(parts.detector.detect(image), parts.detector.name, width, height)
     if not detections and parts.again is not None and parts.again.applies(image):
         crop = parts.again.look(image, parts.landmarks)
         if isinstance(crop, Square):
-            return [_framed(parts, image, whole, None, crop)]
+            return [_whole(parts, image)]
         if crop is not None:
             detections = [crop]
     detections.sort(key=lambda one: (-one.box.width * one.box.height, -one.score, one.box))
@@ -544,6 +552,13 @@ def _find(parts: Parts, image: npt.NDArray[np.uint8], max_faces: int | None) -> 
         _framed(parts, image, detection.box, detection.score, None)
         for detection in detections[:max_faces]
     ]
+
+
+def _whole(parts: Parts, image: npt.NDArray[np.uint8]) -> _Found:
+    """An image that is one face: both models see its largest centred square."""
+    height, width = image.shape[:2]
+    whole = Box(0.0, 0.0, float(width), float(height))
+    return _framed(parts, image, whole, None, centred_square(width, height))
 
 
 def _framed(

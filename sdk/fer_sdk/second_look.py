@@ -2,9 +2,8 @@
 
 Detectors are trained on faces with something around them, and miss some of those that fill a
 picture, as in FER2013: 5 % of them. A margin of even gray brings most of these back, but lets a
-clouded sky pass for a face more often too. So there is a second witness: the landmarks model finds
-its four points on anything, but only on a face do they stay where they are when the crop is moved,
-resized or mirrored.
+clouded sky pass for a face more often too. So the mirrored picture is looked at as well, and the
+landmarks have to bear witness.
 """
 
 from __future__ import annotations
@@ -13,11 +12,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from fer_sdk.crop import Square, centred_square, crop_gray
+from fer_sdk.crop import Square, centred_square
 from fer_sdk.detectors.base import Detection, clamped
 from fer_sdk.detectors.blazeface import BlazeFaceDetector
 from fer_sdk.face import Box
 from fer_sdk.model import LandmarksModel
+from fer_sdk.witness import is_face
 
 LARGEST_SIDE = 256
 """Pictures with a longer side get no second look: crops of faces are smaller."""
@@ -25,20 +25,10 @@ LARGEST_SIDE = 256
 LONGEST_RATIO = 1.5
 """Nor do pictures whose longer side is more than this many times the shorter one."""
 
-# All four were chosen on faces of FER2013's Training part against pictures without faces, and are
+# Both were chosen on faces of FER2013's Training part against pictures without faces, and are
 # measured on others by `fer-bench detection`.
 _MARGIN = 0.5
-_LEAST_EVIDENCE = 0.3
-_WEIGHT_OF_SPREAD = 4.0
-# How the crop is moved (right, down) and resized, in sides of it; the mirrored one comes last.
-_VIEWS = (
-    (0.0, 0.0, 1.0),
-    (0.08, 0.05, 1.0),
-    (-0.08, -0.05, 1.0),
-    (0.0, 0.0, 1.15),
-    (0.0, 0.0, 0.87),
-)
-_MIRRORED = (1, 0, 3, 2)
+_LEAST_EVIDENCE = 0.25
 
 
 class SecondLook:
@@ -56,8 +46,8 @@ class SecondLook:
             ModelError: the bundled model does not open.
         """
         self._min_score = min_score
-        self._least = _LEAST_EVIDENCE * max(1.0, min_score / 0.5)
-        self._detector = BlazeFaceDetector(min(min_score, self._least), threads=1)
+        self._strictness = max(1.0, min_score / 0.5)
+        self._detector = BlazeFaceDetector(min(min_score, _LEAST_EVIDENCE), threads=1)
 
     @staticmethod
     def applies(image: npt.NDArray[np.uint8]) -> bool:
@@ -80,12 +70,17 @@ class SecondLook:
         """
         height, width = image.shape[:2]
         padded, margin = _padded(image)
-        found = self._detector.detect(padded)
-        if not found:
+        best, mirrored = (
+            max(self._detector.detect(view), key=lambda one: one.score, default=None)
+            for view in (padded, np.ascontiguousarray(padded[:, ::-1]))
+        )
+        if best is None or mirrored is None:
             return None
-        best = max(found, key=lambda detection: detection.score)
+        score = (best.score + mirrored.score) / 2
         square = centred_square(width, height)
-        if best.score - _WEIGHT_OF_SPREAD * _spread(image, square, landmarks) < self._least:
+        if not is_face(
+            score, image, square, landmarks, least=_LEAST_EVIDENCE, strictness=self._strictness
+        ):
             return None
         x, y, across, down = best.box
         box = clamped(Box(x - margin, y - margin, across, down), width, height)
@@ -101,32 +96,3 @@ def _padded(image: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], int]:
         image, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=gray
     )
     return np.asarray(padded, np.uint8), margin
-
-
-def _spread(image: npt.NDArray[np.uint8], square: Square, landmarks: LandmarksModel) -> float:
-    """How far the four points move between views of one square, as a fraction of its side.
-
-    It is the root of the mean squared distance to each point's mean place.
-    """
-    views = [_view(square, *how) for how in _VIEWS]
-    crops = [crop_gray(image, view, landmarks.metadata.input_size) for view in views]
-    found = landmarks.landmarks(np.stack([*crops, crops[0][:, ::-1]])).astype(np.float64)
-    mirrored = found[-1, _MIRRORED, :]
-    mirrored[:, 0] = 1 - mirrored[:, 0]
-    places = [
-        fractions * view.side + (view.x, view.y)
-        for fractions, view in zip([*found[:-1], mirrored], [*views, square], strict=True)
-    ]
-    points = np.stack(places)
-    moved = ((points - points.mean(axis=0)) ** 2).sum(axis=-1)
-    return float(np.sqrt(moved.mean())) / square.side
-
-
-def _view(square: Square, right: float, down: float, scale: float) -> Square:
-    x, y, side = square
-    scaled = max(1, round(scale * side))
-    return Square(
-        round(x + side / 2 + right * side - scaled / 2),
-        round(y + side / 2 + down * side - scaled / 2),
-        scaled,
-    )

@@ -61,7 +61,10 @@ class Looker(Protocol):
         ...
 
     def look(self, image: npt.NDArray[np.uint8], faces: Sequence[Face]) -> list[Face]:
-        """What the models see at the boxes of faces, without the detector; in their order."""
+        """What the models see at the boxes of faces, without the detector; in their order.
+
+        A face without a detection score is the image as a whole.
+        """
         ...
 
 
@@ -101,9 +104,7 @@ def follow(
         if size is not None and changed:
             tracker.scale(width / size[0], height / size[1])
         size = width, height
-        # A whole image that was taken as a face has no box that could be followed.
-        whole = any(face.detection_score is None for face in detected.values())
-        if index % detect_every == 0 or changed or whole:
+        if index % detect_every == 0 or changed:
             found = looker.find(shot.pixels)
             numbers = tracker.assign(shot.time, [face.box for face in found], width, height)
             faces = detected = dict(zip(numbers, found, strict=True))
@@ -141,15 +142,22 @@ def _between(
     predicted = {
         number: inside
         for number, box in tracker.predict(shot.time).items()
-        if (inside := clamped(box, width, height)) is not None
+        if (inside := _inside(box, detected[number], width, height)) is not None
     }
     asked = [replace(detected[number], box=box) for number, box in predicted.items()]
     faces: dict[int, Face] = {}
     for number, face in zip(predicted, looker.look(shot.pixels, asked), strict=True):
-        box = clamped(_recentred(face, detected[number]), width, height) or face.box
+        box = _inside(_recentred(face, detected[number]), face, width, height) or face.box
         tracker.correct(shot.time, number, box)
         faces[number] = replace(face, box=box)
     return faces
+
+
+def _inside(box: Box, face: Face, width: int, height: int) -> Box | None:
+    """The part of a face's box inside the frame; all of a frame that is a face as a whole."""
+    if face.detection_score is None:
+        return Box(0.0, 0.0, float(width), float(height))
+    return clamped(box, width, height)
 
 
 def _recentred(face: Face, detected: Face) -> Box:

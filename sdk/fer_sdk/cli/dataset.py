@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fer_sdk.cli.app import app
-from fer_sdk.cli.options import (
-    Detector,
-    DetectorChoice,
-    Device,
-    DeviceChoice,
-    EmotionModel,
-    LandmarksModel,
-    Precision,
-    PrecisionChoice,
-    open_pipeline,
-)
+from fer_sdk.cli.options import PipelineOptions, with_pipeline_options
 from fer_sdk.cli.outcome import SOME_FAILED, USAGE, complain
 from fer_sdk.errors import FerError
 
@@ -30,38 +20,43 @@ from fer_sdk.errors import FerError
     epilog="Examples:\n\n"
     "fer dataset photos/ --output faces/\n\n"
     "fer dataset photos.parquet --column image --output faces/ --workers 8\n\n"
-    "RAY_ADDRESS=auto fer dataset /shared/photos --output /shared/faces --gpus-per-worker 0.5"
+    "RAY_ADDRESS=auto fer dataset /shared/photos -o /shared/faces --tiles 4"
 )
+@with_pipeline_options
 def dataset(
     source: Annotated[
-        Path, typer.Argument(help="Folder of pictures, or a Parquet file or a folder of them.")
+        Path,
+        typer.Argument(
+            metavar="SOURCE", help="Folder of pictures, or a Parquet file or a folder of them."
+        ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder of Parquet files to write.")
+        Path,
+        typer.Option("--output", "-o", metavar="FOLDER", help="Folder of Parquet files to write."),
     ],
     column: Annotated[
         str | None,
         typer.Option(
+            metavar="NAME",
             help="Column of the Parquet that holds pictures or their paths.",
             show_default="image, bytes or path",
         ),
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes, each with a pipeline.", show_default="one a core"),
+        typer.Option(
+            min=1, metavar="N", help="Processes, each with a pipeline.", show_default="one a core"
+        ),
     ] = None,
     gpus_per_worker: Annotated[
-        float, typer.Option(min=0, help="GPUs of each worker; 0.5 lets two share one.")
+        float, typer.Option(min=0, metavar="N", help="GPUs of each worker; 0.5 lets two share one.")
     ] = 0,
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Images that go through the models together.")
+        int, typer.Option(min=1, metavar="N", help="Images that go through the models together.")
     ] = 64,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
-    detector: Detector = DetectorChoice.auto,
-    device: Device = DeviceChoice.auto,
-    precision: Precision = PrecisionChoice.auto,
-    emotion_model: EmotionModel = None,
-    landmarks_model: LandmarksModel = None,
+    *,
+    opening: PipelineOptions,
 ) -> None:
     """Find the faces of a whole dataset, by Ray Data: pip install 'fer-sdk[ray]'.
 
@@ -79,15 +74,7 @@ def dataset(
             gpus_per_worker=gpus_per_worker,
             batch_size=batch_size,
             progress=sys.stderr.isatty(),
-            open_pipeline=partial(
-                open_pipeline,
-                detector=detector,
-                device=device,
-                precision=precision,
-                threads=1,
-                emotion_model=emotion_model,
-                landmarks_model=landmarks_model,
-            ),
+            open_pipeline=replace(opening, threads=opening.threads or 1).open,
         )
     except FerError as error:
         complain(error)

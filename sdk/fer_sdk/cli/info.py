@@ -10,19 +10,7 @@ import typer
 
 from fer_sdk import __version__
 from fer_sdk.cli.app import app
-from fer_sdk.cli.options import (
-    Detector,
-    DetectorChoice,
-    Device,
-    DeviceChoice,
-    EmotionModel,
-    LandmarksModel,
-    Precision,
-    PrecisionChoice,
-    ProviderOption,
-    Threads,
-    open_pipeline,
-)
+from fer_sdk.cli.options import PipelineOptions, with_pipeline_options
 from fer_sdk.cli.outcome import SOME_FAILED, complain
 from fer_sdk.errors import FerError
 
@@ -34,15 +22,11 @@ if TYPE_CHECKING:
     epilog="Examples:\n\nfer info\n\nfer info --json\n\nfer info --device cuda\n\n"
     "fer info --device openvino --provider-option device_type=GPU"
 )
+@with_pipeline_options
 def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    detector: Detector = DetectorChoice.auto,
-    device: Device = DeviceChoice.auto,
-    provider_option: ProviderOption = None,
-    precision: Precision = PrecisionChoice.auto,
-    threads: Threads = None,
-    emotion_model: EmotionModel = None,
-    landmarks_model: LandmarksModel = None,
+    *,
+    opening: PipelineOptions,
 ) -> None:
     """Say what runs here: versions, models and their hashes, device, detector, and what is wrong.
 
@@ -57,15 +41,7 @@ def info(
 
     running, problem = None, None
     try:
-        with open_pipeline(
-            detector=detector,
-            device=device,
-            provider_option=provider_option,
-            precision=precision,
-            threads=threads,
-            emotion_model=emotion_model,
-            landmarks_model=landmarks_model,
-        ) as pipeline:
+        with opening.open() as pipeline:
             running = pipeline.info
     except FerError as error:
         problem = str(error)

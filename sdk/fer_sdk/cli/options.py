@@ -1,16 +1,22 @@
-"""The options that every command takes, and the pipeline that they open."""
+"""The options of every command that opens a pipeline, and the pipeline that they open."""
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
 
 import typer
 
 if TYPE_CHECKING:
     from fer_sdk.detectors import DetectorName
     from fer_sdk.pipeline import FerPipeline
+
+_PANEL = "Faces and models"
 
 
 class DetectorChoice(StrEnum):
@@ -38,65 +44,153 @@ class PrecisionChoice(StrEnum):
     fp16 = "fp16"
 
 
-Detector = Annotated[
-    DetectorChoice,
-    typer.Option(help='Finds the faces. "none" takes each photo as one face, already cropped.'),
-]
-Device = Annotated[
-    DeviceChoice,
-    typer.Option(
-        help="Where the models run, by an onnxruntime that is built for it. A device that is named "
-        "is a promise."
-    ),
-]
-ProviderOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="NAME=VALUE",
-        help="An option of onnxruntime for the named device, such as device_type=GPU with "
-        "openvino. May be given several times.",
-    ),
-]
-Precision = Annotated[
-    PrecisionChoice,
-    typer.Option(help='Of the models; "auto" is int8 on the CPU, and what suits the device else.'),
-]
-Threads = Annotated[
-    int | None,
-    typer.Option(min=1, help="Threads of one model run.", show_default="every core there is"),
-]
-EmotionModel = Annotated[
-    Path | None, typer.Option(help="An emotion model of your own, made by fer-export.")
-]
-LandmarksModel = Annotated[
-    Path | None, typer.Option(help="A landmarks model of your own, made by fer-export.")
-]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineOptions:
+    """What a pipeline is opened with. Can be pickled."""
+
+    detector: Annotated[
+        DetectorChoice,
+        typer.Option(
+            rich_help_panel=_PANEL,
+            metavar="NAME",
+            help=f"Finds the faces: {', '.join(DetectorChoice)}. With none each picture is one "
+            "face, already cropped.",
+        ),
+    ] = DetectorChoice.auto
+    min_score: Annotated[
+        float,
+        typer.Option(
+            rich_help_panel=_PANEL,
+            min=0,
+            max=1,
+            metavar="SCORE",
+            help="Least detection score of a face.",
+        ),
+    ] = 0.5
+    tiles: Annotated[
+        int,
+        typer.Option(
+            rich_help_panel=_PANEL,
+            min=1,
+            metavar="N",
+            help="For faces that are small in their picture: look at N overlapping squares along "
+            "its longer side too. Slower.",
+        ),
+    ] = 1
+    no_face_crops: Annotated[
+        bool,
+        typer.Option(
+            "--no-face-crops",
+            rich_help_panel=_PANEL,
+            help="Do not look again at small pictures, which may be all face, where no face was "
+            "found.",
+        ),
+    ] = False
+    device: Annotated[
+        DeviceChoice,
+        typer.Option(
+            rich_help_panel=_PANEL,
+            metavar="NAME",
+            help=f"Where the models run: {', '.join(DeviceChoice)}, by an onnxruntime that is "
+            "built for it. A device that is named is a promise.",
+        ),
+    ] = DeviceChoice.auto
+    provider_option: Annotated[
+        list[str] | None,
+        typer.Option(
+            rich_help_panel=_PANEL,
+            metavar="NAME=VALUE",
+            help="An option of onnxruntime for the named device, such as device_type=GPU with "
+            "openvino. May be given several times.",
+        ),
+    ] = None
+    precision: Annotated[
+        PrecisionChoice,
+        typer.Option(
+            rich_help_panel=_PANEL,
+            metavar="NAME",
+            help=f"Of the models: {', '.join(PrecisionChoice)}. By itself int8 on the CPU, and "
+            "what suits the device else.",
+        ),
+    ] = PrecisionChoice.auto
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            rich_help_panel=_PANEL,
+            min=1,
+            metavar="N",
+            help="Threads of one model run.",
+            show_default="every core; 1 where pictures go side by side",
+        ),
+    ] = None
+    emotion_model: Annotated[
+        Path | None,
+        typer.Option(
+            rich_help_panel=_PANEL,
+            metavar="FILE",
+            help="An emotion model of your own, made by fer-export.",
+        ),
+    ] = None
+    landmarks_model: Annotated[
+        Path | None,
+        typer.Option(
+            rich_help_panel=_PANEL,
+            metavar="FILE",
+            help="A landmarks model of your own, made by fer-export.",
+        ),
+    ] = None
+
+    def open(self) -> FerPipeline:
+        """Open it.
+
+        Raises:
+            typer.BadParameter: a provider option is not a name and a value.
+            FerError: as of ``FerPipeline``.
+        """
+        from fer_sdk.pipeline import FerPipeline
+
+        options = [one.partition("=") for one in self.provider_option or ()]
+        if not all(name and equals for name, equals, _ in options):
+            raise typer.BadParameter("write it as NAME=VALUE", param_hint="--provider-option")
+        named = cast("DetectorName", self.detector.value)
+        return FerPipeline(
+            detector=None if self.detector is DetectorChoice.none else named,
+            device=self.device.value,
+            precision=self.precision.value,
+            threads=self.threads,
+            min_detection_score=self.min_score,
+            face_crops=not self.no_face_crops,
+            tiles=self.tiles,
+            emotion_model=self.emotion_model,
+            landmarks_model=self.landmarks_model,
+            provider_options={name: value for name, _, value in options},
+        )
 
 
-def open_pipeline(
-    *,
-    detector: DetectorChoice,
-    device: DeviceChoice,
-    precision: PrecisionChoice,
-    threads: int | None,
-    emotion_model: Path | None,
-    landmarks_model: Path | None,
-    min_score: float = 0.5,
-    provider_option: list[str] | None = None,
-) -> FerPipeline:
-    from fer_sdk.pipeline import FerPipeline
+def with_pipeline_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command every option of ``PipelineOptions`` in the place of its parameter ``opening``.
 
-    options = [one.partition("=") for one in provider_option or ()]
-    if not all(name and equals for name, equals, _ in options):
-        raise typer.BadParameter("write it as NAME=VALUE", param_hint="--provider-option")
-    name = None if detector is DetectorChoice.none else cast("DetectorName", detector.value)
-    return FerPipeline(
-        detector=name,
-        device=device.value,
-        precision=precision.value,
-        threads=threads,
-        min_detection_score=min_score,
-        emotion_model=emotion_model,
-        landmarks_model=landmarks_model,
-        provider_options={name: value for name, _, value in options},
-    )
+    typer knows no group of options that commands share; it reads a command's signature.
+    """
+    hints = get_type_hints(PipelineOptions, include_extras=True)
+    shared = [
+        inspect.Parameter(
+            one.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=one.default,
+            annotation=hints[one.name],
+        )
+        for one in fields(PipelineOptions)
+    ]
+    signature = inspect.signature(command, eval_str=True)
+    own = [one for one in signature.parameters.values() if one.name != "opening"]
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        options = {one.name: given.pop(one.name) for one in shared}
+        command(**given, opening=PipelineOptions(**options))
+
+    wanted = signature.replace(parameters=[*own, *shared])
+    run.__signature__ = wanted  # type: ignore[attr-defined]
+    run.__annotations__ = {name: one.annotation for name, one in wanted.parameters.items()}
+    return run

@@ -65,7 +65,7 @@ Keep = Annotated[
 ]
 MaxFaces = Annotated[
     int | None,
-    typer.Option(min=1, help="Keep the largest faces of a frame.", show_default="all"),
+    typer.Option(min=1, metavar="N", help="Keep the largest faces of a frame.", show_default="all"),
 ]
 
 

@@ -10,33 +10,32 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fer_sdk.cli.app import app
-from fer_sdk.cli.options import (
-    Detector,
-    DetectorChoice,
-    Device,
-    DeviceChoice,
-    EmotionModel,
-    LandmarksModel,
-    Precision,
-    PrecisionChoice,
-    ProviderOption,
-    Threads,
-    open_pipeline,
-)
+from fer_sdk.cli.options import PipelineOptions, with_pipeline_options
 from fer_sdk.cli.outcome import SOME_FAILED, USAGE, complain, plain
 from fer_sdk.cli.photos import STDIN, Photo, find_photos, read_list
+from fer_sdk.cli.wide import Column, fitted, terminal
 from fer_sdk.errors import DataError, FerError
 
 if TYPE_CHECKING:
     from fer_sdk.face import Face
     from fer_sdk.pipeline import FerPipeline
 
+# The first is cut to what room there is; those of the least weight are left out first.
+_COLUMNS = (
+    Column("photo", weight=5),
+    Column("emotion", style="bold", weight=4),
+    Column("then", style="dim", weight=2),
+    Column("x, y", right=True, weight=0),
+    Column("size", right=True, weight=1),
+    Column("detection", right=True, weight=3),
+)
 # Each holds a decoded picture, which may be large.
 _MOST_AT_ONCE = 16
 
@@ -49,9 +48,11 @@ _MOST_AT_ONCE = 16
     "fer predict holiday/*.jpg --save annotated/ --max-faces 3\n\n"
     "fer predict *.png --json | jq -r '.faces[].emotion'\n\n"
     "curl -s https://example.org/face.jpg | fer predict -\n\n"
-    "find / -name '*.jpg' -size +1M | fer predict --from-file - --output faces.jsonl\n\n"
+    "find . -name '*.jpg' -size +1M | fer predict --from-file - -o faces.jsonl\n\n"
+    "fer predict crowd.jpg --tiles 4 --min-score 0.6 --save faces.png\n\n"
     "fer predict face.png --detector none"
 )
+@with_pipeline_options
 def predict(
     photos: Annotated[
         list[str] | None,
@@ -95,18 +96,12 @@ def predict(
     ] = None,
     max_faces: Annotated[
         int | None,
-        typer.Option(min=1, help="Keep the largest faces of a photo.", show_default="all"),
+        typer.Option(
+            min=1, metavar="N", help="Keep the largest faces of a photo.", show_default="all"
+        ),
     ] = None,
-    detector: Detector = DetectorChoice.auto,
-    device: Device = DeviceChoice.auto,
-    provider_option: ProviderOption = None,
-    precision: Precision = PrecisionChoice.auto,
-    threads: Threads = None,
-    min_score: Annotated[
-        float, typer.Option(min=0, max=1, help="Least detection score of a face.")
-    ] = 0.5,
-    emotion_model: EmotionModel = None,
-    landmarks_model: LandmarksModel = None,
+    *,
+    opening: PipelineOptions,
 ) -> None:
     """Say which emotions the faces of photos show.
 
@@ -121,18 +116,9 @@ def predict(
         targets = _targets([photo.name for photo in found], save)
     if output is not None:
         _check_output(output, [photo.name for photo in found], from_file)
-    at_once, model_threads = _shared_cores(len(found), threads)
+    at_once, model_threads = _shared_cores(len(found), opening.threads)
     try:
-        pipeline = open_pipeline(
-            detector=detector,
-            device=device,
-            provider_option=provider_option,
-            precision=precision,
-            threads=model_threads,
-            min_score=min_score,
-            emotion_model=emotion_model,
-            landmarks_model=landmarks_model,
-        )
+        pipeline = replace(opening, threads=model_threads).open()
     except FerError as error:
         complain(error)
         raise typer.Exit(USAGE) from error
@@ -158,7 +144,8 @@ def predict(
     if not as_json:
         _print_faces(results)
         if output is not None:
-            print(plain(f"{output}: {faces} faces of {len(found) - failed} photos"))
+            others = f", {failed} failed" if failed else ""
+            print(plain(f"{output}: {faces} faces of {len(found) - failed} photos{others}"))
     if failed:
         raise typer.Exit(SOME_FAILED)
 
@@ -369,37 +356,30 @@ def _targets(photos: list[str], save: str) -> list[Path | None]:
 
 
 def _print_faces(results: list[_Result]) -> None:
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(header_style="bold")
-    table.add_column("photo", overflow="fold")
-    for title in ("emotion", "then"):
-        table.add_column(title, no_wrap=True)
-    for title in ("x, y", "size", "detection"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for result in results:
-        if result.faces is None:
-            continue
-        photo = Text(plain(result.photo))
-        if not result.faces:
-            table.add_row(photo, Text("no face", style="dim"))
-        for face in result.faces:
-            first, second = sorted(face.scores.items(), key=lambda score: -score[1])[:2]
-            sure = face.detection_score
-            table.add_row(
-                photo,
-                Text(f"{first[0]} {first[1]:.0%}", style="bold"),
-                Text(f"{second[0]} {second[1]:.0%}", style="dim"),
-                f"{face.box.x:.0f}, {face.box.y:.0f}",
-                f"{face.box.width:.0f}x{face.box.height:.0f}",
-                "" if sure is None else f"{sure:.0%}",
-            )
-            photo = Text("")
-    console = Console()
-    if table.row_count:
-        console.print(table)
+    console = terminal()
+    rows = [row for result in results if result.faces is not None for row in _rows_of(result)]
+    if rows:
+        console.print(fitted(console, _COLUMNS, rows))
     for result in results:
         if result.saved is not None:
             console.print(Text(f"saved {plain(result.saved)}"), soft_wrap=True)
+
+
+def _rows_of(result: _Result) -> Iterator[dict[str, str]]:
+    photo = plain(result.photo)
+    if not result.faces:
+        yield {"photo": photo, "emotion": "no face"}
+    for face in result.faces or ():
+        first, second = sorted(face.scores.items(), key=lambda score: -score[1])[:2]
+        sure = face.detection_score
+        yield {
+            "photo": photo,
+            "emotion": f"{first[0]} {first[1]:.0%}",
+            "then": f"{second[0]} {second[1]:.0%}",
+            "x, y": f"{face.box.x:.0f}, {face.box.y:.0f}",
+            "size": f"{face.box.width:.0f}x{face.box.height:.0f}",
+            "detection": "" if sure is None else f"{sure:.0%}",
+        }
+        photo = ""

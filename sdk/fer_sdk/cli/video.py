@@ -12,19 +12,7 @@ from typing import Annotated
 import typer
 
 from fer_sdk.cli.app import app
-from fer_sdk.cli.options import (
-    Detector,
-    DetectorChoice,
-    Device,
-    DeviceChoice,
-    EmotionModel,
-    LandmarksModel,
-    Precision,
-    PrecisionChoice,
-    ProviderOption,
-    Threads,
-    open_pipeline,
-)
+from fer_sdk.cli.options import PipelineOptions, with_pipeline_options
 from fer_sdk.cli.outcome import SOME_FAILED, USAGE, complain
 from fer_sdk.cli.outputs import (
     DetectEvery,
@@ -53,6 +41,7 @@ INTERRUPTED = 130
     "fer video talk.mp4 --json --smoothing 0 | jq -c '[.time, .faces[].emotion]'\n\n"
     "fer video slow-motion.mp4 --fps 1000 --table slow-motion.csv"
 )
+@with_pipeline_options
 def video(
     source: Annotated[Path, typer.Argument(metavar="VIDEO", help="A video file.")],
     save: SaveOption = None,
@@ -70,20 +59,13 @@ def video(
         typer.Option(
             min=0.001,
             max=100_000,
+            metavar="RATE",
             help="Frames a second that were filmed, whatever the file says.",
             show_default="the file's own times",
         ),
     ] = None,
-    detector: Detector = DetectorChoice.auto,
-    device: Device = DeviceChoice.auto,
-    provider_option: ProviderOption = None,
-    precision: Precision = PrecisionChoice.auto,
-    threads: Threads = None,
-    min_score: Annotated[
-        float, typer.Option(min=0, max=1, help="Least detection score of a face.")
-    ] = 0.5,
-    emotion_model: EmotionModel = None,
-    landmarks_model: LandmarksModel = None,
+    *,
+    opening: PipelineOptions,
 ) -> None:
     """Follow the faces of a video, and the emotions that they show.
 
@@ -99,16 +81,7 @@ def video(
     people, seen = Timeline(), Seen()
     try:
         facts = read_facts(source)
-        pipeline = open_pipeline(
-            detector=detector,
-            device=device,
-            provider_option=provider_option,
-            precision=precision,
-            threads=threads,
-            min_score=min_score,
-            emotion_model=emotion_model,
-            landmarks_model=landmarks_model,
-        )
+        pipeline = opening.open()
     except FerError as error:
         complain(error)
         raise typer.Exit(SOME_FAILED if isinstance(error, VideoError) else USAGE) from error

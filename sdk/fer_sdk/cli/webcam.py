@@ -14,19 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fer_sdk.cli.app import app
-from fer_sdk.cli.options import (
-    Detector,
-    DetectorChoice,
-    Device,
-    DeviceChoice,
-    EmotionModel,
-    LandmarksModel,
-    Precision,
-    PrecisionChoice,
-    ProviderOption,
-    Threads,
-    open_pipeline,
-)
+from fer_sdk.cli.options import PipelineOptions, with_pipeline_options
 from fer_sdk.cli.outcome import SOME_FAILED, USAGE, complain
 from fer_sdk.cli.outputs import (
     DetectEvery,
@@ -69,20 +57,29 @@ class View(StrEnum):
     "fer webcam --save me.mp4 --table me.csv\n\n"
     "fer webcam --json | jq -r '.faces[0].emotion // empty'"
 )
+@with_pipeline_options
 def webcam(
-    camera: Annotated[int, typer.Option(min=0, help="Number of the camera.")] = 0,
+    camera: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Number of the camera; 0 is the first.")
+    ] = 0,
     view: Annotated[
         View,
         typer.Option(
-            help='How to show it. A window needs a screen and an OpenCV with windows; "auto" takes '
-            "it where there is one, else a table in the terminal, else lines of text."
+            metavar="NAME",
+            help=f"How to show it: {', '.join(View)}. A window needs a screen and an OpenCV with "
+            "windows. By itself it is one where that is there, else a table in the terminal, else "
+            "lines of text.",
         ),
     ] = View.auto,
     seconds: Annotated[
-        float | None, typer.Option(min=0.001, help="Stop after this time.", show_default="go on")
+        float | None,
+        typer.Option(
+            min=0.001, metavar="SECONDS", help="Stop after this time.", show_default="go on"
+        ),
     ] = None,
     frames: Annotated[
-        int | None, typer.Option(min=1, help="Stop after so many.", show_default="go on")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Stop after so many.", show_default="go on"),
     ] = None,
     save: SaveOption = None,
     table: TableOption = None,
@@ -94,16 +91,8 @@ def webcam(
     smoothing: Smoothing = 0.3,
     keep: Keep = 1.0,
     max_faces: MaxFaces = None,
-    detector: Detector = DetectorChoice.auto,
-    device: Device = DeviceChoice.auto,
-    provider_option: ProviderOption = None,
-    precision: Precision = PrecisionChoice.auto,
-    threads: Threads = None,
-    min_score: Annotated[
-        float, typer.Option(min=0, max=1, help="Least detection score of a face.")
-    ] = 0.5,
-    emotion_model: EmotionModel = None,
-    landmarks_model: LandmarksModel = None,
+    *,
+    opening: PipelineOptions,
 ) -> None:
     """Follow the faces in front of a camera. Ctrl+C ends it, and files are written then.
 
@@ -116,16 +105,7 @@ def webcam(
     shown = View.none if as_json else _chosen(view)
     people, seen = Timeline(), Seen()
     try:
-        pipeline = open_pipeline(
-            detector=detector,
-            device=device,
-            provider_option=provider_option,
-            precision=precision,
-            threads=threads,
-            min_score=min_score,
-            emotion_model=emotion_model,
-            landmarks_model=landmarks_model,
-        )
+        pipeline = opening.open()
     except FerError as error:
         complain(error)
         raise typer.Exit(USAGE) from error
