@@ -93,6 +93,7 @@ def test_runs_that_are_done_are_not_trained_again(
     assert accuracy.values[1] == metrics["splits"]["PublicTest"]["accuracy"]
     assert accuracy.values[:1] == first.variants["attention"]["accuracy"].values
     assert not list((tmp_path / "runs").rglob("*.ckpt"))
+    assert ablate(faces, None, base, seeds=[1, 2], jobs=2, **plan) == both  # type: ignore[arg-type]
 
     text = write_ablation(both, tmp_path / "report").read_text()
     assert f"| no attention | {100 * accuracy.mean:.2f} ±" in text

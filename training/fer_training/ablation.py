@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -123,6 +125,8 @@ def ablate(
     seeds: Sequence[int],
     folder: Path,
     data_name: str,
+    jobs: int = 1,
+    save_every: int = 1,
 ) -> Ablation:
     """Train all variants with all seeds, those of the first seed first.
 
@@ -135,6 +139,8 @@ def ablate(
         folder: gets a run for each variant and seed. What is in it already is not trained again;
             an unfinished run goes on.
         data_name: as of ``Run``.
+        jobs: how many runs go on at the same time, each in a process of its own.
+        save_every: as of ``Run``.
 
     Raises:
         DataError: as of ``variants`` and ``train_emotion``, no faces to measure on, no votes to
@@ -147,13 +153,24 @@ def ablate(
     if not (faces.splits == _SPLIT).any():
         raise DataError(f"the data has no face in {_SPLIT} to measure on")
     _claim(folder, base, votes is not None)
-    measured: dict[str, list[dict[str, float]]] = {name: [] for name in recipes}
+    names, planned = [], []
     for seed in seeds:
         for name, recipe in recipes.items():
             run = folder / f"{'_'.join(name.lower().split())}-{seed}"
-            measured[name].append(
-                _figures(faces, votes, replace(recipe, seed=seed), run, data_name)
+            names.append(name)
+            planned.append(
+                (replace(recipe, seed=seed), Run(run, data_name, save_every=save_every))
             )
+    if jobs == 1:
+        figures = [_figures(faces, votes, recipe, run) for recipe, run in planned]
+    else:
+        # Not forked: CUDA does not survive that.
+        with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+            waiting = [pool.submit(_figures, faces, votes, *each) for each in planned]
+            figures = [each.result() for each in waiting]
+    measured: dict[str, list[dict[str, float]]] = {name: [] for name in recipes}
+    for name, values in zip(names, figures, strict=True):
+        measured[name].append(values)
     return summarise(base, seeds, measured)
 
 
@@ -174,14 +191,13 @@ def _figures(
     faces: FaceSet,
     votes: npt.NDArray[np.float32] | None,
     recipe: EmotionRecipe,
-    folder: Path,
-    data_name: str,
+    run: Run,
 ) -> dict[str, float]:
-    path = folder / METRICS_FILE
+    path = run.folder / METRICS_FILE
     if not path.exists():
-        train_emotion(faces, votes, recipe, Run(folder, data_name))
+        train_emotion(faces, votes, recipe, run)
     # Only the figures are wanted of a run that is done; all the weights would fill a disk.
-    for file in (*folder.glob("*.ckpt"), *folder.glob("*.safetensors")):
+    for file in (*run.folder.glob("*.ckpt"), *run.folder.glob("*.safetensors")):
         file.unlink()
     figures = json.loads(path.read_text("utf-8"))["splits"][_SPLIT]
     return {name: float(figures[name]) for name in _FIGURES}

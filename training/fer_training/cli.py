@@ -52,6 +52,14 @@ _Name = Annotated[str, typer.Option(help="What the model's metadata is to call i
 _Version = Annotated[
     str, typer.Option("--model-version", help="Version that the model's metadata is to give.")
 ]
+_SaveEvery = Annotated[
+    int,
+    typer.Option(
+        help="Write the resumable checkpoint after so many epochs; more than 1 where an epoch "
+        "takes seconds.",
+        min=1,
+    ),
+]
 _Truth = Annotated[Path | None, typer.Option(help="Ground truth of other faces than FER2013's.")]
 
 
@@ -95,6 +103,7 @@ def emotion(
     ] = None,
     data_name: _Name = "FER2013",
     version: _Version = "0.1.0",
+    save_every: _SaveEvery = 1,
 ) -> None:
     """Train the emotion network: ResNet18 with channel self-attention.
 
@@ -110,7 +119,14 @@ def emotion(
     faces = read_faces(data, side=recipe.input_size)
     shares = read_votes(votes, faces) if votes else None
     name = f"{data_name} with FER+ votes" if votes else data_name
-    run = Run(output, name, version=version, start=start, teachers=tuple(teachers or ()))
+    run = Run(
+        output,
+        name,
+        version=version,
+        start=start,
+        teachers=tuple(teachers or ()),
+        save_every=save_every,
+    )
     typer.echo(train_emotion(faces, shares, recipe, run))
 
 
@@ -126,6 +142,7 @@ def landmarks(
     start: _From = None,
     data_name: _Name = "FER2013 with landmarks by MediaPipe",
     version: _Version = "0.1.0",
+    save_every: _SaveEvery = 1,
 ) -> None:
     """Train the landmark network: ResNet18 for eye centres and lip corners.
 
@@ -138,7 +155,7 @@ def landmarks(
     from fer_training.recipe import LandmarksRecipe
 
     recipe = LandmarksRecipe.load(config, _changes(settings))
-    run = Run(output, data_name, version=version, start=start)
+    run = Run(output, data_name, version=version, start=start, save_every=save_every)
     typer.echo(train_landmarks(read_faces(data), GroundTruth.load(truth), recipe, run))
 
 
@@ -229,6 +246,15 @@ def ablate(
         ),
     ] = None,
     seeds: Annotated[int, typer.Option(help="Runs of each variant.", min=1)] = 3,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            help="Runs at the same time, each in a process of its own: on a GPU that one run "
+            "leaves half idle.",
+            min=1,
+        ),
+    ] = 1,
+    save_every: _SaveEvery = 1,
     config: Annotated[
         Path,
         typer.Option("--recipe", help="The base recipe, in TOML or by its name in the package."),
@@ -265,6 +291,8 @@ def ablate(
         seeds=range(1, seeds + 1),
         folder=output,
         data_name=data_name,
+        jobs=jobs,
+        save_every=save_every,
     )
     typer.echo(write_ablation(result, report))
 
