@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -149,6 +150,98 @@ def test_the_precision_that_auto_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     on_gpu = ("cuda", "tensorrt", "directml")
     assert taken("int8", "fp32") == plain | dict.fromkeys(on_gpu, "fp32")
     assert taken("int8", "fp32", "fp16") == plain | dict.fromkeys(on_gpu, "fp16")
+
+
+class _OnCuda:
+    """onnxruntime as it is with a GPU, as far as opening a session goes: it runs on the CPU."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, fails: str | None = None) -> None:
+        self.opened: list[tuple[str, dict[str, str]]] = []
+        self.preloaded = 0
+        seen, plain = self, ort.InferenceSession
+
+        class Opened(plain):  # type: ignore[valid-type, misc]
+            def __init__(self, model: bytes, options: object, **settings: object) -> None:
+                (self.asked,) = settings.pop("providers")  # type: ignore[misc, attr-defined]
+                seen.opened.append(self.asked)
+                super().__init__(model, options, providers=["CPUExecutionProvider"], **settings)
+
+            def get_providers(self) -> list[str]:
+                return [self.asked[0]]
+
+            def get_provider_graph_assignment_info(self) -> list[object]:
+                return []
+
+            def run(self, *arguments: object) -> object:
+                if fails and self.asked[0] == "CUDAExecutionProvider":
+                    raise RuntimeError(fails)
+                return super().run(*arguments)
+
+        def preload_dlls() -> None:
+            self.preloaded += 1
+            sys.stdout.write("Failed to load libcublas.so.13: no such file\nPlease follow …\n")
+
+        names = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+        monkeypatch.setattr(ort, "InferenceSession", Opened)
+        monkeypatch.setattr(ort, "get_available_providers", lambda: names)
+        monkeypatch.setattr(ort, "preload_dlls", preload_dlls, raising=False)
+        runtime._load_nvidias_libraries.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def _forget_what_was_loaded() -> Iterator[None]:
+    yield
+    runtime._load_nvidias_libraries.cache_clear()
+
+
+def test_cuda_computes_fp32_in_full_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = _OnCuda(monkeypatch)
+    Session(_chain("Relu"), source="chain.onnx", device="cuda")
+    Session(
+        _chain("Relu"),
+        source="chain.onnx",
+        device="cuda",
+        provider_options={"use_tf32": "1", "device_id": "1"},
+    )
+    plain, own = (options for _, options in seen.opened)
+    assert plain == {"use_tf32": "0"}
+    assert own == {"use_tf32": "1", "device_id": "1"}
+
+
+def test_cuda_and_cudnn_from_pip_are_loaded_once_and_in_silence(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    seen = _OnCuda(monkeypatch)
+    Session(_chain("Relu"), source="chain.onnx", device="cpu")
+    assert seen.preloaded == 0
+    for device in ("cuda", "auto", "cuda"):
+        assert Session(_chain("Relu"), source="chain.onnx", device=device).device == "cuda"  # type: ignore[arg-type]
+    assert seen.preloaded == 1
+    assert capfd.readouterr().out == ""
+
+
+def test_a_device_that_opens_and_cannot_run_is_refused(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # As may happen without cuDNN, or on a GPU that onnxruntime has no code for.
+    _OnCuda(monkeypatch, fails="cuDNN is not available")
+    with pytest.raises(DeviceUnavailableError, match=r"does not open: .*cuDNN is not available"):
+        Session(_chain("Relu"), source="chain.onnx", device="cuda")
+    session = Session(_chain("Relu"), source="chain.onnx", device="auto")
+    assert session.device == "cpu"
+    assert "CUDA did not open for chain.onnx" in caplog.text
+    assert "cuDNN is not available" in caplog.text
+    np.testing.assert_array_equal(session.run(-np.ones((1, 4, 4), np.float32))[0], 0)
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_a_library_of_cuda_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = ort.InferenceSession
+    _OnCuda(monkeypatch)
+    monkeypatch.setattr(ort, "InferenceSession", real)
+    told = r"onnxruntime says Failed to load libcublas\.so\.13: no such file\. Or use"
+    with pytest.raises(DeviceUnavailableError, match=told):
+        Session(_chain("Relu"), source="chain.onnx", device="cuda")
 
 
 @pytest.mark.cuda

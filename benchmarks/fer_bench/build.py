@@ -311,9 +311,7 @@ def model_jobs(
                     if bound in jobs:
                         continue
                     try:
-                        held = BoundModel(
-                            model_file(subject, model), faces, subject.device, model.source
-                        )
+                        held = BoundModel(model_file(subject, model), faces, "cuda", model.source)
                         jobs[bound] = BoundJob(bound, clock, held, faces)
                     except FerError as error:
                         skipped.append(Skipped("copies apart from compute", str(error)))

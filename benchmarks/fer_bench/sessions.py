@@ -13,13 +13,9 @@ import numpy.typing as npt
 
 # Before onnxruntime: it is what turns onnxruntime's telemetry off.
 from fer_sdk import runtime
-from fer_sdk.errors import DeviceUnavailableError, ModelError
 
 import onnxruntime as ort  # isort: skip
 
-from fer_bench import cuda
-
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _ERRORS_ONLY = 3
 
 Array = npt.NDArray[Any]
@@ -34,7 +30,7 @@ def open_kernel(model: bytes, threads: int) -> Callable[[dict[str, Array]], obje
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _ERRORS_ONLY
-    session = ort.InferenceSession(model, options, providers=[_PROVIDERS["cpu"]])
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
     def run(feeds: dict[str, Array]) -> object:
         return session.run(None, feeds)
@@ -48,30 +44,17 @@ class BoundModel:
     The input's shape is that of the first array. Not for several threads.
     """
 
-    def __init__(self, model: bytes, first: Array, device: str, source: str) -> None:
+    def __init__(self, model: bytes, first: Array, device: runtime.Device, source: str) -> None:
         """Open it on ``"cuda"``, or on ``"cpu"``, where a copy is one within memory.
 
         Raises:
             DeviceUnavailableError: it would not run on that device.
             ModelError: onnxruntime refuses the file.
         """
-        options = ort.SessionOptions()
-        options.log_severity_level = _ERRORS_ONLY
-        wanted = _PROVIDERS[device]
-        if wanted not in runtime.providers():
-            raise DeviceUnavailableError(f"{source}: {cuda.why_not()}")
-        try:
-            self._session: Any = ort.InferenceSession(
-                model, options, providers=list(dict.fromkeys([wanted, _PROVIDERS["cpu"]]))
-            )
-        except Exception as error:  # onnxruntime raises bare RuntimeErrors and its own
-            raise ModelError(f"{source}: onnxruntime cannot open it: {error}") from error
-        self.provider: str = self._session.get_providers()[0]
-        if self.provider != wanted:
-            raise DeviceUnavailableError(
-                f"{source}: opened on {self.provider}, not on {wanted}; check the NVIDIA driver "
-                "and the CUDA libraries that onnxruntime-gpu needs"
-            )
+        # The SDK's own session: what is taken apart here is what its rows beside have run.
+        session = runtime.Session(model, source=source, device=device)
+        self.provider: str = session.provider
+        self._session: Any = session.native
         self._input: Any = ort.OrtValue.ortvalue_from_numpy(first, device, 0)
         self._binding: Any = self._session.io_binding()
         self._binding.bind_ortvalue_input(self._session.get_inputs()[0].name, self._input)

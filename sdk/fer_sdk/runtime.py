@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import functools
+import io
 import logging
 import os
 import stat
@@ -59,7 +62,11 @@ _PROVIDERS = {
     "cuda": _Provider(
         "CUDAExecutionProvider",
         advice="install onnxruntime-gpu in place of onnxruntime",
-        needs="the NVIDIA driver and the CUDA libraries that onnxruntime-gpu needs",
+        needs="the NVIDIA driver (nvidia-smi), and CUDA and cuDNN, which pip install "
+        "'onnxruntime-gpu[cuda,cudnn]' brings",
+        # Left to itself it rounds the numbers of float32 products to 10 bits where the GPU can,
+        # and fp32 would not be the reference any more.
+        options={"use_tf32": "0"},
     ),
     "openvino": _Provider(
         "OpenVINOExecutionProvider",
@@ -98,6 +105,8 @@ _PROVIDERS = {
 # Since 1.24 onnxruntime tells which provider runs which operation.
 _TELLS_NODES = hasattr(ort.InferenceSession, "get_provider_graph_assignment_info")
 _ERRORS_ONLY, _NOTHING = 3, 4
+_NVIDIA = ("cuda", "tensorrt")
+_NUMPY = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32}
 # It moves quantisation before the max-pool of an int8 ResNet: the same values, but onnxruntime's
 # max-pool of bytes takes ten times as long as that of floats, a sixth of the whole model.
 _SLOWER_ON_CPU = ["QDQPropagationTransformer"]
@@ -129,6 +138,24 @@ def devices() -> list[str]:
 def version() -> str:
     """Version of the installed onnxruntime."""
     return str(ort.__version__)
+
+
+@functools.cache
+def _load_nvidias_libraries() -> str:
+    """Load CUDA and cuDNN out of NVIDIA's pip packages, where no loader looks by itself.
+
+    Returns:
+        What could not be loaded, in onnxruntime's words; empty when nothing was missed.
+    """
+    if not hasattr(ort, "preload_dlls"):
+        # Before 1.21 whoever has them only from pip imports torch first.
+        return ""
+    with contextlib.redirect_stdout(io.StringIO()) as told:
+        try:
+            ort.preload_dlls()
+        except (OSError, RuntimeError) as error:
+            return str(error)
+    return "; ".join(line for line in told.getvalue().splitlines() if line.startswith("Failed"))
 
 
 class Session:
@@ -205,7 +232,7 @@ class Session:
             else:
                 if session.get_providers()[0] == _PROVIDERS["cuda"].name:
                     return session, "cuda"
-                reason = "the log of onnxruntime says why"
+                reason = _load_nvidias_libraries() or "the log of onnxruntime says why"
             _log.warning("CUDA did not open for %s, which runs on the CPU: %s", source, reason)
         return self._open(model, source, "cpu"), "cpu"
 
@@ -228,9 +255,10 @@ class Session:
             raise DeviceUnavailableError(f"{asked}it does not open{options}: {error}") from error
         opened = session.get_providers()[0]
         if opened != provider.name:
+            missed = _load_nvidias_libraries() if device in _NVIDIA else ""
             raise DeviceUnavailableError(
                 f"{asked}{source} would run on {opened}: check {provider.needs}; onnxruntime says "
-                'on standard error what it misses. Or use device="cpu"'
+                f'{missed or "on standard error what it misses"}. Or use device="cpu"'
             )
         nodes, on_cpu = _placed(session)
         if device != "cpu" and on_cpu and (provider.whole or on_cpu == nodes):
@@ -255,20 +283,32 @@ class Session:
             name: value.format(threads=self.threads) for name, value in provider.options.items()
         }
         order = [(provider.name, settings | (self._options if device != "cpu" else {}))]
+        if device in _NVIDIA:
+            _load_nvidias_libraries()
         try:
             # onnxruntime's own fallback prints to stdout and goes on, on the CPU, with whatever
             # failed elsewhere, while it runs too.
-            return ort.InferenceSession(
+            session = ort.InferenceSession(
                 model,
                 options,
                 providers=order,
                 enable_fallback=0,
                 disabled_optimizers=_SLOWER_ON_CPU if device == "cpu" else None,
             )
+            if device != "cpu" and session.get_providers()[0] == provider.name:
+                # cuDNN is optional to onnxruntime, and code for a GPU is looked up by kernel: what
+                # is missing of either may show at the first run only.
+                _run_once(session)
         except Exception as error:
             # onnxruntime raises bare RuntimeErrors and errors of its own that it does not export.
             reason = str(error).strip()
             raise ModelError(f"{source}: onnxruntime cannot open it: {reason}") from error
+        return session
+
+    @property
+    def native(self) -> Any:
+        """onnxruntime's own session, for what this class does not do, such as IO binding."""
+        return self._session
 
     def run(self, array: npt.NDArray[Any]) -> list[npt.NDArray[np.float32]]:
         """Every output for one array given as the only input.
@@ -334,6 +374,18 @@ def read_model(path: Path, *, max_bytes: int = MAX_MODEL_BYTES) -> bytes:
 
 def _signature(node: Any) -> tuple[str, str, list[int | str | None]]:
     return node.name, node.type, list(node.shape)
+
+
+def _run_once(session: Any) -> None:
+    """Run a session on a single zero of everything."""
+    inputs = {node.name: (_NUMPY.get(node.type), node.shape) for node in session.get_inputs()}
+    if any(kind is None for kind, _ in inputs.values()):
+        return
+    feeds = {
+        name: np.zeros([size if isinstance(size, int) else 1 for size in shape], kind)
+        for name, (kind, shape) in inputs.items()
+    }
+    session.run(None, feeds)
 
 
 def _placed(session: Any) -> tuple[int | None, int | None]:
