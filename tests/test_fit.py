@@ -101,6 +101,7 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(
         with pytest.raises(Interrupted, match="goes on"):
             train_emotion(faces, None, recipe, stopped)
     assert not (stopped.folder / "model.safetensors").exists()
+    assert (stopped.folder / "last.ckpt").exists()
     with pytest.raises(DataError, match="epochs"):
         train_emotion(faces, None, _recipe(epochs="9"), stopped)
     with pytest.raises(DataError, match="teachers"):
@@ -113,6 +114,27 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(
     assert (whole.parent / "epochs.jsonl").read_text() == (
         resumed.parent / "epochs.jsonl"
     ).read_text()
+
+
+def test_teachers_asked_once_teach_what_they_know_and_not_the_labels(tmp_path: Path) -> None:
+    faces = _stripes(("dark", "middle", "light"), 180)
+    settings = {"votes": "0", "learning_rate": "0.05", "epochs": "6"}
+    teacher = train_emotion(
+        faces, None, _recipe(**settings), Run(tmp_path / "teacher", "x", progress=False)
+    )
+    wrong = replace(faces, labels=(faces.labels + 1) % 3)
+    recipe = _recipe(**settings, teaching="once", distill="1", distill_temperature="1")
+    plan = Run(tmp_path / "taught", "x", teachers=(teacher,), progress=False)
+    path = train_emotion(wrong, None, recipe, plan)
+
+    module, described = checkpoint.load(path)
+    public = faces.split("PublicTest")
+    given = outputs(module, described.architecture, public.images).argmax(1).numpy()
+    assert (given == public.labels).mean() > 0.9
+    taught = np.load(tmp_path / "taught" / "taught.npy")
+    train = divide(wrong, recipe.holdout, recipe.seed).train
+    assert np.allclose(taught.sum(axis=1), 1, atol=1e-5)
+    assert (taught.argmax(axis=1) == faces.labels[train]).mean() > 0.9
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,7 @@ METRICS_FILE = "metrics.json"
 EPOCHS_FILE = "epochs.jsonl"
 _RECIPE_FILE = "recipe.json"
 _LAST = "last.ckpt"
+_TAUGHT_FILE = "taught.npy"
 
 _log = logging.getLogger(__name__)
 
@@ -140,6 +141,11 @@ def train_emotion(
     )
     measured = MeasuredGeometry.load()
     teachers = Teachers.load(run.teachers, faces.label_names) if run.teachers else None
+    if teachers is not None and recipe.teaching == "once":
+        taught = _taught_once(teachers, images[parts.train], recipe, run)
+        targets[parts.train] *= 1 - recipe.distill
+        targets[parts.train] += recipe.distill * taught
+        teachers = None
     module = EmotionModule(architecture, recipe, Augmentation(recipe, measured), weights, teachers)
     sampler = EpochSampler(faces.labels[parts.train], recipe.sampling, recipe.seed)
     _fit(
@@ -356,6 +362,30 @@ def _resized(images: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
     if images.shape[1] == size:
         return images
     return np.stack([resize_square(image, size) for image in images])
+
+
+def _taught_once(
+    teachers: Teachers, images: npt.NDArray[np.uint8], recipe: EmotionRecipe, run: Run
+) -> npt.NDArray[np.float32]:
+    """What teachers say of each face and its mirror image; kept for when the run is resumed."""
+    path = run.folder / _TAUGHT_FILE
+    if path.exists():
+        return np.asarray(np.load(path), np.float32)
+    device = _device()
+    teachers.to(device)
+    precision = torch.bfloat16 if lightning_precision(recipe) == "bf16-mixed" else torch.float32
+    pixels = torch.from_numpy(images)
+    said = []
+    with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+        for start in range(0, len(images), 256):
+            faces = pixels[start : start + 256].to(device)
+            both = torch.cat([faces, faces.flip(-1)])
+            said.append(teachers.probabilities(both, recipe.distill_temperature).float().cpu())
+    taught = torch.cat([(each[: len(each) // 2] + each[len(each) // 2 :]) / 2 for each in said])
+    part = path.with_suffix(".part.npy")
+    np.save(part, taught.numpy())
+    part.replace(path)
+    return taught.numpy()
 
 
 def _normalisation(images: npt.NDArray[np.uint8], recipe: Recipe, run: Run) -> tuple[float, float]:

@@ -166,9 +166,13 @@ class EmotionRecipe(Recipe):
         class_weights: ``"balanced"`` weighs the loss of each label by the inverse of its count.
         sampling: ``"over"`` repeats faces of rare labels until all labels are as frequent as the
             most frequent, ``"under"`` leaves out faces until all are as rare as the rarest.
-        distill: share of the loss that comes from teachers, where some are given.
-        distill_temperature: by what the logits of teachers and student are divided before they are
-            compared: the higher, the more of the unlikely labels is taken over.
+        teaching: ``"each_step"``: teachers see every face as the student does, varied and mixed;
+            ``"once"``: they see each face and its mirror image before training, and what they say
+            becomes part of the target, as the votes are. That costs no time in training.
+        distill: share of the loss, or of the target, that comes from teachers, where some are
+            given.
+        distill_temperature: by what the logits of teachers (and, at each step, of the student too)
+            are divided: the higher, the more of the unlikely labels is taken over.
     """
 
     attention: bool = True
@@ -177,6 +181,7 @@ class EmotionRecipe(Recipe):
     mixup: float = 0.0
     class_weights: Literal["none", "balanced"] = "none"
     sampling: Literal["none", "over", "under"] = "none"
+    teaching: Literal["each_step", "once"] = "each_step"
     distill: float = 0.8
     distill_temperature: float = 2.0
 
