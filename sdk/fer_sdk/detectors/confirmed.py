@@ -29,9 +29,9 @@ _FRAME = 2.0
 # Twice what the network sees, so that every two pixels become one without a gap between them.
 _SIDE = 256
 _SAME_FACE = 0.3
-# From this many doubtful faces on, four at a time are first looked at in one picture: in a crowd all
-# small ones are in doubt, and a look for each would cost as much as the models. Who has this score
-# there needs none. Of 98 false ones nobody had, of 36 faces of FER2013 in crowds 29.
+# From this many doubtful faces on, four at a time are first looked at in one picture: small ones
+# in a crowd are all in doubt, and a look for each would cost as much as the models. Who has this
+# score there needs none. Of 98 false ones nobody had, of 36 faces of FER2013 in crowds 29.
 _CROWD = 3
 _SURE_IN_CROWD = 0.75
 _CELL = 64
