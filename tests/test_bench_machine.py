@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -16,7 +17,7 @@ import tiny_models
 from fer_bench import load, provenance, roofline
 from fer_bench.build import ThreeCalls
 from fer_bench.clock import SystemClock
-from fer_bench.jobs import BoundJob
+from fer_bench.jobs import BoundJob, CallJob
 from fer_bench.load import LoadWatch, busy
 from fer_bench.measure import StopRule
 from fer_bench.operations import count_operations
@@ -309,6 +310,19 @@ def test_the_copies_of_a_bound_model_are_rows_of_their_own() -> None:
     added = np.sum([rows[part].rounds_ms[0] for part in parts], axis=0)
     assert added == pytest.approx(rows[whole].rounds_ms[0], abs=1e-5)
     assert len(added) == 6
+
+
+def test_opencv_gets_as_many_threads_as_the_models() -> None:
+    seen = []
+    before = cv2.getNumThreads()
+    for threads in (1, 2, None):
+        conditions = replace(bench_results.CONDITIONS, threads=threads)
+        job = CallJob(conditions, SystemClock(), lambda: seen.append(cv2.getNumThreads()))
+        job.warm_up()
+        job.take_round(StopRule(0.0, 3))
+    cv2.setNumThreads(before)
+    assert set(seen) == {1, 2}
+    assert seen == sorted(seen)
 
 
 def test_three_calls_run_three_networks_and_nothing_else(

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import cv2
+
 from fer_bench import accuracy, provenance
 from fer_bench.build import THREE_CALLS, pipeline_jobs, rival_jobs
 from fer_bench.clock import Clock
@@ -228,9 +230,11 @@ def _jobs(
     if plan.rivals:
         progress("opening the rivals", 0.05)
     rivals, left_out = rival_jobs(plan, subjects, pictures, clock)
+    threads = cv2.getNumThreads()
     try:
         yield jobs + rivals, skipped + left_out
     finally:
+        cv2.setNumThreads(threads)
         for job in jobs + rivals:
             job.close()
 
