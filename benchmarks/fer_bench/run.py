@@ -16,6 +16,7 @@ from fer_bench.clock import Clock
 from fer_bench.cold_start import ColdStartError, measure_cold_start
 from fer_bench.jobs import Job, RivalJob
 from fer_bench.labelled import LABELS, LabelledFaces, read_labelled
+from fer_bench.layout import number, plural
 from fer_bench.load import LoadWatch, busy
 from fer_bench.measure import StopRule
 from fer_bench.models import describe
@@ -210,8 +211,9 @@ def _again(peaks: Sequence[Peak], clock: Clock, progress: Progress) -> tuple[lis
             found[kind] = max(old or new, new)
             if old and max(old, new) > _PEAK_DRIFT * min(old, new):
                 notes.append(
-                    f"THE MACHINE CHANGED ITS SPEED: its {kind} peak with {before.threads} threads "
-                    f"was {old:.3g} before and {new:.3g} after the rows, in 10^9 multiply-adds/s"
+                    f"THE MACHINE CHANGED ITS SPEED: its {kind} peak with "
+                    f"{plural(before.threads, 'thread')} was {number(old)} before and "
+                    f"{number(new)} after the rows, in 10^9 multiply-adds/s"
                 )
         bests.append(replace(before, fp32_gmacs=found["fp32"], int8_gmacs=found["int8"]))
     return bests, notes
