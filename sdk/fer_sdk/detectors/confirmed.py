@@ -91,7 +91,7 @@ class ConfirmedDetector:
         self, image: npt.NDArray[np.uint8], doubtful: Sequence[Detection]
     ) -> set[Detection]:
         """Those that the network is sure of where it sees the surroundings of four at once."""
-        sure = set()
+        sure: set[Detection] = set()
         for start in range(0, len(doubtful), _ACROSS**2):
             group = doubtful[start : start + _ACROSS**2]
             picture = np.zeros((_ACROSS * _CELL, _ACROSS * _CELL, 3), np.uint8)
