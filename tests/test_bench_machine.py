@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -16,12 +17,12 @@ import tiny_models
 from fer_bench import load, provenance, roofline
 from fer_bench.build import ThreeCalls
 from fer_bench.clock import SystemClock
-from fer_bench.jobs import BoundJob
+from fer_bench.jobs import BoundJob, CallJob
 from fer_bench.load import LoadWatch, busy
 from fer_bench.measure import StopRule
 from fer_bench.operations import count_operations
 from fer_bench.plan import Plan
-from fer_bench.result import Load, Operations, Peak
+from fer_bench.result import Layer, Load, Operations, Peak
 from fer_bench.scenes import bundled_portrait, compose, photograph
 from fer_bench.sessions import BoundModel
 from fer_bench.subjects import open_subjects
@@ -61,6 +62,10 @@ def test_multiply_adds_of_a_convolution_and_a_product_by_hand() -> None:
     assert found.float_macs == 8 * 6 * 6 * 2 * 3 * 3 + 5 * 288
     assert found.int8_macs == 0
     assert found.weight_bytes == 4 * (8 * 2 * 9 + 5 * 288 + 5)
+    assert found.layers == [
+        Layer(0, 8 * 6 * 6 * 2 * 3 * 3, 4 * 8 * 2 * 9),
+        Layer(0, 5 * 288, 4 * 5 * 288),
+    ]
 
 
 def test_a_product_between_dequantised_int8_counts_as_int8() -> None:
@@ -80,6 +85,8 @@ def test_a_product_between_dequantised_int8_counts_as_int8() -> None:
     weights = {name: np.asarray(value) for name, value in weights.items()}
     found = count_operations(model(nodes, weights, ["N", 16]), "by hand")
     assert (found.int8_macs, found.float_macs) == (16 * 32, 32 * 3)
+    # Of the first the weights are int8, behind their DequantizeLinear.
+    assert found.layers == [Layer(16 * 32, 0, 16 * 32), Layer(0, 32 * 3, 4 * 32 * 3)]
 
 
 def test_what_is_no_graph_is_refused() -> None:
@@ -103,6 +110,18 @@ def test_floor_is_the_larger_of_compute_and_memory() -> None:
     assert roofline.floor([(light, 1)], PEAK) == pytest.approx((0.0125, "memory"))
     # One after the other they take the sum, of which most is compute.
     assert roofline.floor([(work, 1), (heavy, 1)], PEAK) == pytest.approx((3.1, "compute"))
+
+
+def test_floor_of_layers_is_the_sum_of_theirs() -> None:
+    """A layer that waits for its weights cannot compute what the next one needs meanwhile."""
+    # 1 ms of compute and 0.1 ms of weights; then 0.1 ms and 1 ms.
+    layers = [Layer(100_000_000, 0, 1_000_000), Layer(10_000_000, 0, 10_000_000)]
+    work = Operations(110_000_000, 0, 11_000_000, layers)
+    assert roofline.floor([(work, 1)], PEAK) == pytest.approx((2.0, "compute"))
+    # Ten faces read the weights once.
+    assert roofline.floor([(work, 10)], PEAK) == pytest.approx((11.0, "compute"))
+    whole = replace(work, layers=[])
+    assert roofline.floor([(whole, 1)], PEAK) == pytest.approx((1.1, "compute"))
 
 
 def test_floor_is_unknown_without_the_peak() -> None:
@@ -309,6 +328,19 @@ def test_the_copies_of_a_bound_model_are_rows_of_their_own() -> None:
     added = np.sum([rows[part].rounds_ms[0] for part in parts], axis=0)
     assert added == pytest.approx(rows[whole].rounds_ms[0], abs=1e-5)
     assert len(added) == 6
+
+
+def test_opencv_gets_as_many_threads_as_the_models() -> None:
+    seen = []
+    before = cv2.getNumThreads()
+    for threads in (1, 2, None):
+        conditions = replace(bench_results.CONDITIONS, threads=threads)
+        job = CallJob(conditions, SystemClock(), lambda: seen.append(cv2.getNumThreads()))
+        job.warm_up()
+        job.take_round(StopRule(0.0, 3))
+    cv2.setNumThreads(before)
+    assert set(seen) == {1, 2}
+    assert seen == sorted(seen)
 
 
 def test_three_calls_run_three_networks_and_nothing_else(

@@ -15,6 +15,7 @@ import tiny_models
 from fer_bench.detection import on_canvas
 from fer_bench.detection_scenes import Cutout, cropped, grid, place
 from fer_bench.detection_scenes import found as matched
+from fer_bench.scenes import compose
 from fer_sdk import FerPipeline
 from fer_sdk.bundle import read_bundled
 from fer_sdk.crop import Square
@@ -26,6 +27,7 @@ from fer_sdk.errors import SettingError
 from fer_sdk.face import Box
 from fer_sdk.image import load_image
 from fer_sdk.model import LandmarksModel
+from fer_sdk.runtime import Session
 from fer_sdk.second_look import LARGEST_SIDE, SecondLook
 from fer_training.faces import FaceSet
 
@@ -256,6 +258,25 @@ def test_a_face_elsewhere_in_the_picture_confirms_nothing(
     scene, box = _scene(portrait)
     beside = Detection(Box(box.x + box.width, box.y, box.width, box.height), 0.6)
     assert ConfirmedDetector(Counting([beside]), landmarks).detect(scene) == []
+
+
+def test_a_crowd_in_doubt_is_looked_at_four_at_a_time(
+    portrait: Pixels, landmarks: LandmarksModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The faces stay and what is none goes, for far fewer runs than one each."""
+    runs = []
+    run = Session.run
+    monkeypatch.setattr(Session, "run", lambda one, array: runs.append(one) or run(one, array))
+    crowd = compose(portrait, 640, 480, 12, "portrait").rgb
+    doubted = [Detection(one.box, 0.6) for one in BlazeFaceDetector().detect(crowd)]
+    assert len(doubted) == 12
+    # In the gaps between the portraits: gray ground and the edges of two of them.
+    nothing = [Detection(Box(one.box.x + 90.0, one.box.y, 20.0, 20.0), 0.6) for one in doubted[:2]]
+    opened = ConfirmedDetector(Counting(doubted + nothing), landmarks)
+    runs.clear()
+    assert opened.detect(crowd) == doubted
+    # Four pictures of four, and the two that nobody was sure of in there.
+    assert len(runs) <= 4 + 2 * 2
 
 
 @pytest.mark.parametrize("cut", [0, 20, 40])

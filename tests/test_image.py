@@ -171,6 +171,16 @@ def test_every_form_of_one_picture_gives_the_same(rgb: np.ndarray, tmp_path: Pat
         assert found.flags.c_contiguous
 
 
+def test_channels_that_were_turned_by_a_view_are_not_copied(rgb: np.ndarray) -> None:
+    bgr = np.ascontiguousarray(rgb[..., ::-1])
+    assert np.shares_memory(load_image(rgb[..., ::-1], color="bgr"), rgb)
+    assert np.array_equal(load_image(rgb[..., ::-1], color="bgr"), rgb)
+    assert np.array_equal(load_image(bgr[..., ::-1], color="rgb"), rgb)
+    # Turned in another way as well, it is copied and right all the same.
+    mirrored = rgb[:, ::-1, ::-1]
+    assert np.array_equal(load_image(mirrored, color="bgr"), rgb[:, ::-1])
+
+
 def test_gray_arrays_become_three_equal_channels(rgb: np.ndarray) -> None:
     gray = rgb[..., 0]
     for form in (gray, gray[..., None], Image.fromarray(np.ascontiguousarray(gray))):

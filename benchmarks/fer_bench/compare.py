@@ -253,6 +253,7 @@ def _machine_drift(before: Result, after: Result) -> list[str]:
         if old and new and abs(new / old - 1) > _MACHINE_DRIFT:
             found.append(
                 f"the machine itself ran {100 * (new / old - 1):+.0f} % (fp32 peak with "
-                f"{peak.threads} threads): differences of that size are not the code's"
+                f"{layout.plural(peak.threads, 'thread')}): differences of that size are not the "
+                "code's"
             )
     return found

@@ -9,7 +9,7 @@ from typing import Any
 import onnx
 from onnx import numpy_helper, shape_inference
 
-from fer_bench.result import Operations
+from fer_bench.result import Layer, Operations
 from fer_sdk.errors import ModelError
 
 _INT8 = frozenset({onnx.TensorProto.INT8, onnx.TensorProto.UINT8})
@@ -33,17 +33,23 @@ def count_operations(model: bytes, source: str) -> Operations:
     graph = _with_shapes(model, source)
     shapes, types = _tensors(graph)
     producers = {name: node for node in graph.node for name in node.output}
-    int8 = floating = 0
+    stored = {tensor.name: numpy_helper.to_array(tensor).nbytes for tensor in graph.initializer}
+    layers = []
     for node in graph.node:
         if node.op_type not in _CONVOLUTIONS | _PRODUCTS:
             continue
         macs = _macs(node, shapes, source)
+        weights = _weight_bytes(node, producers, stored)
         if node.op_type in _INTEGER_NODES or _is_quantised(node, producers, types):
-            int8 += macs
+            layers.append(Layer(macs, 0, weights))
         else:
-            floating += macs
-    weights = sum(numpy_helper.to_array(tensor).nbytes for tensor in graph.initializer)
-    return Operations(int8, floating, weights)
+            layers.append(Layer(0, macs, weights))
+    return Operations(
+        sum(layer.int8_macs for layer in layers),
+        sum(layer.float_macs for layer in layers),
+        sum(stored.values()),
+        layers,
+    )
 
 
 def _with_shapes(model: bytes, source: str) -> Any:
@@ -92,6 +98,15 @@ def _macs(node: Any, shapes: Mapping[str, Sequence[int]], source: str) -> int:
     first = shape(node.input[0])
     transposed = any(part.name == "transA" and part.i for part in node.attribute)
     return math.prod(out) * (first[0] if transposed else first[-1])
+
+
+def _weight_bytes(node: Any, producers: Mapping[str, Any], stored: Mapping[str, int]) -> int:
+    """Of a layer; 0 where both of its operands are computed."""
+    name = node.input[_WEIGHT.get(node.op_type, 1)]
+    # Weights may be dequantised, widened or turned before they are used.
+    while name not in stored and name in producers and producers[name].input:
+        name = producers[name].input[0]
+    return stored.get(name, 0)
 
 
 def _is_quantised(node: Any, producers: Mapping[str, Any], types: Mapping[str, int]) -> bool:

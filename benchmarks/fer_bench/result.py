@@ -146,12 +146,24 @@ class Scene:
 
 
 @dataclass(frozen=True, slots=True)
+class Layer:
+    """What one face costs a convolution or a product."""
+
+    int8_macs: Annotated[int, "multiply-adds on int8 operands"]
+    float_macs: Annotated[int, "multiply-adds on floating-point operands"]
+    weight_bytes: Annotated[int, "its weights, as they are stored in the file"]
+
+
+@dataclass(frozen=True, slots=True)
 class Operations:
     """What one face costs a model, counted in its graph."""
 
     int8_macs: Annotated[int, "multiply-adds on int8 operands"]
     float_macs: Annotated[int, "multiply-adds on floating-point operands"]
     weight_bytes: Annotated[int, "weights, as they are stored in the file"]
+    layers: Annotated[list[Layer], "one after the other; empty: not told apart"] = field(
+        default_factory=list
+    )
 
 
 @dataclass(frozen=True, slots=True)

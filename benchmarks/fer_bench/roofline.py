@@ -3,6 +3,8 @@
 The peaks are those of onnxruntime's own kernels in products that suit them best: a model that runs
 at the peak leaves nothing for a better schedule, only for better kernels. On a CPU with AVX-512
 VNNI they come to over nine tenths of what its dot-product and FMA instructions do in a bare loop.
+On one with AMX the int8 peak is that of its tiles, two to three times as much, although
+onnxruntime's convolutions of signed weights without a zero point do not use them.
 See Williams, Waterman and Patterson, "Roofline", 2009.
 """
 
@@ -20,7 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 from fer_bench import sessions
 from fer_bench.clock import Clock
 from fer_bench.measure import StopRule, collect, timed
-from fer_bench.result import Operations, Peak
+from fer_bench.result import Layer, Operations, Peak
 
 # Small ones end before anything disturbs them and stay in the cache, large ones feed more threads.
 _SIDES = (256, 512, 1024)
@@ -139,9 +141,10 @@ def _copied_by(threads: int, size: int, clock: Clock, rule: StopRule) -> float:
 def floor(parts: Sequence[tuple[Operations, int]], peak: Peak) -> Floor | None:
     """The least time for some models, one after the other; None where a peak is not known.
 
-    Each takes its operations at the peak, or its weights at the bandwidth, whichever is longer.
-    The weights are read once per run, at the bandwidth measured over a working set that is at
-    least as large: a model that fits the cache is not held to the memory's speed.
+    Each of their layers, which wait for one another, takes its operations at the peak, or its
+    weights at the bandwidth, whichever is longer. The weights are read once per run, at the
+    bandwidth measured over a working set that is at least as large as those of the whole model: one
+    that fits the cache is not held to the memory's speed.
 
     Args:
         parts: each model's operations for one face (the detector's: for one image), and how many
@@ -150,30 +153,38 @@ def floor(parts: Sequence[tuple[Operations, int]], peak: Peak) -> Floor | None:
     """
     compute = memory = 0.0
     for operations, batch in parts:
-        one = _floor(operations, peak, batch)
-        if one is None:
+        bandwidth = _bandwidth(operations.weight_bytes, peak)
+        if bandwidth is None:
             return None
-        if one.bound_by == "compute":
-            compute += one.milliseconds
-        else:
-            memory += one.milliseconds
+        whole = Layer(operations.int8_macs, operations.float_macs, operations.weight_bytes)
+        for layer in operations.layers or [whole]:
+            computed = _compute(layer, peak, batch)
+            if computed is None:
+                return None
+            moved = layer.weight_bytes / bandwidth * 1e3
+            if computed >= moved:
+                compute += computed
+            else:
+                memory += moved
     if compute + memory <= 0:
         return None
     return Floor(compute + memory, "compute" if compute >= memory else "memory")
 
 
-def _floor(operations: Operations, peak: Peak, batch: int) -> Floor | None:
-    compute = 0.0
-    for macs, rate in (
-        (operations.int8_macs, peak.int8_gmacs),
-        (operations.float_macs, peak.fp32_gmacs),
-    ):
+def _compute(layer: Layer, peak: Peak, batch: int) -> float | None:
+    """Milliseconds of a layer's operations at the peak."""
+    found = 0.0
+    for macs, rate in ((layer.int8_macs, peak.int8_gmacs), (layer.float_macs, peak.fp32_gmacs)):
         if macs and rate is None:
             return None
-        compute += macs * batch / (rate or 1.0) / 1e6
+        found += macs * batch / (rate or 1.0) / 1e6
+    return found
+
+
+def _bandwidth(weight_bytes: int, peak: Peak) -> float | None:
+    """Bytes a second over a working set that holds so many."""
     sizes = sorted(int(size) for size in peak.bandwidth)
     if not sizes:
         return None
-    fitting = next((size for size in sizes if size >= operations.weight_bytes), sizes[-1])
-    memory = operations.weight_bytes / peak.bandwidth[str(fitting)] * 1e3
-    return Floor(compute, "compute") if compute >= memory else Floor(memory, "memory")
+    fitting = next((size for size in sizes if size >= weight_bytes), sizes[-1])
+    return peak.bandwidth[str(fitting)]

@@ -8,12 +8,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import cv2
+
 from fer_bench import accuracy, provenance
 from fer_bench.build import THREE_CALLS, pipeline_jobs, rival_jobs
 from fer_bench.clock import Clock
 from fer_bench.cold_start import ColdStartError, measure_cold_start
 from fer_bench.jobs import Job, RivalJob
 from fer_bench.labelled import LABELS, LabelledFaces, read_labelled
+from fer_bench.layout import number, plural
 from fer_bench.load import LoadWatch, busy
 from fer_bench.measure import StopRule
 from fer_bench.models import describe
@@ -208,8 +211,9 @@ def _again(peaks: Sequence[Peak], clock: Clock, progress: Progress) -> tuple[lis
             found[kind] = max(old or new, new)
             if old and max(old, new) > _PEAK_DRIFT * min(old, new):
                 notes.append(
-                    f"THE MACHINE CHANGED ITS SPEED: its {kind} peak with {before.threads} threads "
-                    f"was {old:.3g} before and {new:.3g} after the rows, in 10^9 multiply-adds/s"
+                    f"THE MACHINE CHANGED ITS SPEED: its {kind} peak with "
+                    f"{plural(before.threads, 'thread')} was {number(old)} before and "
+                    f"{number(new)} after the rows, in 10^9 multiply-adds/s"
                 )
         bests.append(replace(before, fp32_gmacs=found["fp32"], int8_gmacs=found["int8"]))
     return bests, notes
@@ -228,9 +232,11 @@ def _jobs(
     if plan.rivals:
         progress("opening the rivals", 0.05)
     rivals, left_out = rival_jobs(plan, subjects, pictures, clock)
+    threads = cv2.getNumThreads()
     try:
         yield jobs + rivals, skipped + left_out
     finally:
+        cv2.setNumThreads(threads)
         for job in jobs + rivals:
             job.close()
 

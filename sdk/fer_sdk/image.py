@@ -123,6 +123,9 @@ def _from_array(array: npt.NDArray[Any], color: Color) -> npt.NDArray[np.uint8]:
         )
     if array.size == 0:
         raise ImageError(f"{what} holds no pixels")
+    if channels == 3 and array[..., ::-1].flags.c_contiguous:
+        # Somebody turned the channels by array[..., ::-1]: to copy that takes as long as a model.
+        array, color = array[..., ::-1], "rgb" if color == "bgr" else "bgr"
     pixels = np.ascontiguousarray(array)
     if channels == 1:
         return _rgb(pixels, cv2.COLOR_GRAY2RGB)

@@ -159,7 +159,8 @@ def _suppressed(
         union = areas[0] + areas - shared
         group = shared > _IOU * union
         group[0] = True  # also where the box has no area
-        left, top, right, bottom = np.average(corners[group], axis=0, weights=scores[group])
-        kept.append(((float(left), float(top), float(right), float(bottom)), float(scores[0])))
+        weights = scores[group]
+        left, top, right, bottom = (weights @ corners[group] / weights.sum()).tolist()
+        kept.append(((left, top, right, bottom), float(scores[0])))
         corners, scores, areas = corners[~group], scores[~group], areas[~group]
     return kept
