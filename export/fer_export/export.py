@@ -17,13 +17,14 @@ from torch import nn
 
 from fer_export.faces import at_size, held_out
 from fer_export.graph import build_graph, set_properties
-from fer_export.half import compute_in_half, store_in_half
+from fer_export.half import compute_in_half, store_in_half, without_shared
 from fer_export.metadata import describe, with_measured
 from fer_export.parity import GATES, Floats, Gates, Parity, failures, measure, reference, verify
 from fer_export.quantise import Quantisation, balanced, calibrate, kernel_error, quantise
 from fer_export.search import Search, Trial, search
 from fer_sdk.contract import ModelMetadata, Precision, Task, seal, unsealed
 from fer_sdk.errors import ModelError
+from fer_sdk.half_weights import joined
 from fer_sdk.model import EmotionModel, LandmarksModel
 from fer_training.checkpoint import load
 from fer_training.faces import FaceSet
@@ -66,13 +67,22 @@ class Settings:
         precisions: which files to make.
         quantisation: how to quantise; where ``search`` is set, from where to start.
         search: whether to choose the quantisation by measuring.
+        shared_weights: whether fp16 is written as a graph alone, with the weights of the fp32 file
+            that is made before it: see ``fer_sdk.half_weights``.
         threads: onnxruntime's, for measuring; None for all cores.
     """
 
     precisions: tuple[Precision, ...] = ("int8", "fp32")
     quantisation: Quantisation = field(default_factory=Quantisation)
     search: bool = False
+    shared_weights: bool = False
     threads: int | None = None
+
+    def __post_init__(self) -> None:
+        """See that the weights are there when they are shared."""
+        both = [one for one in self.precisions if one in ("fp32", "fp16")]
+        if self.shared_weights and both != ["fp32", "fp16"]:
+            raise ValueError("shared_weights needs fp32, and fp16 after it")
 
 
 class Export:
@@ -131,6 +141,11 @@ class Export:
         """What the files give."""
         return self.checkpoint.architecture.task
 
+    @property
+    def may_ship(self) -> bool:
+        """Whether every file keeps its gates."""
+        return not any(candidate.failed for candidate in self.candidates)
+
     def verify(self) -> None:
         """Hold every file to its gates.
 
@@ -168,17 +183,22 @@ class Export:
         images = at_size(self._held_out.images, self.checkpoint.architecture.input_size)
         self._told(f"{self.task}: PyTorch on {len(images)} faces")
         expected = reference(self._network, self.checkpoint, images)
+        stored, weights = graph, None
         for precision in self._settings.precisions:
-            quantisation = None
+            quantisation, shared = None, None
             if precision == "int8":
                 model, quantisation = self._quantised(graph)
-            elif precision == "fp16":
-                model = compute_in_half(graph)
+            elif precision == "fp32":
+                model = stored = store_in_half(graph, _weights(self._network))
+            elif self._settings.shared_weights:
+                model, shared = without_shared(compute_in_half(stored), stored), weights
             else:
-                model = store_in_half(graph, _weights(self._network))
+                model = compute_in_half(graph)
             metadata = describe(self.checkpoint, precision, quantisation)
             self._told(f"{self.task} {precision}: parity on {len(images)} faces")
-            self.candidates.append(self._measured(model, metadata, expected))
+            self.candidates.append(self._measured(model, metadata, expected, shared))
+            if precision == "fp32":
+                weights = self.candidates[-1].waiting.read_bytes()
 
     def _quantised(self, graph: onnx.ModelProto) -> tuple[onnx.ModelProto, Quantisation]:
         chosen = self._settings.quantisation
@@ -195,12 +215,17 @@ class Export:
         return quantise(graph, ranges, images, chosen), chosen
 
     def _measured(
-        self, model: onnx.ModelProto, metadata: ModelMetadata, expected: Floats
+        self,
+        model: onnx.ModelProto,
+        metadata: ModelMetadata,
+        expected: Floats,
+        weights: bytes | None,
     ) -> Candidate:
-        target = self._output / f"{self.task}.{metadata.precision}.onnx"
+        kind = "onnx" if weights is None else "graph"
+        target = self._output / f"{self.task}.{metadata.precision}.{kind}"
         waiting = target.with_name(f".{target.name}.part")
-        _write(waiting, model, metadata)
         try:
+            waiting.write_bytes(_contents(model, metadata, weights)[0])
             parity = measure(
                 waiting,
                 self._network,
@@ -211,8 +236,9 @@ class Export:
                 threads=self._settings.threads,
             )
             metadata = replace(metadata, metrics=with_measured(metadata, self.split, parity.file))
-            content = _write(waiting, model, metadata)
-            _reopen(content, metadata, target.name)
+            whole, content = _contents(model, metadata, weights)
+            _reopen(whole, metadata, target.name)
+            waiting.write_bytes(content)
         except BaseException:
             waiting.unlink(missing_ok=True)
             raise
@@ -242,11 +268,14 @@ def _weights(network: nn.Module) -> dict[str, Any]:
     return {name: value.numpy() for name, value in network.state_dict().items()}
 
 
-def _write(path: Path, model: onnx.ModelProto, metadata: ModelMetadata) -> bytes:
+def _contents(
+    model: onnx.ModelProto, metadata: ModelMetadata, weights: bytes | None
+) -> tuple[bytes, bytes]:
+    """A whole file, and what is written of it: less where another file has its weights."""
     set_properties(model, metadata.to_props() | unsealed())
-    content = seal(model.SerializeToString(deterministic=True))
-    path.write_bytes(content)
-    return content
+    own: bytes = model.SerializeToString(deterministic=True)
+    whole = seal(own if weights is None else joined(own, weights, metadata.precision))
+    return whole, whole[: len(own)]
 
 
 def _reopen(content: bytes, metadata: ModelMetadata, name: str) -> None:

@@ -89,7 +89,9 @@ def _half_and_factors(
 def compute_in_half(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with half-precision weights and arithmetic; what goes in and out stays as it is.
 
-    Normalisation of the pixels, temperature and softmax stay in float32.
+    Normalisation of the pixels, temperature and softmax stay in float32. Of a model from
+    ``store_in_half`` the weights stay as they are stored, and are rounded once they are multiplied
+    with their factors; ``without_shared`` can then leave them out.
 
     Raises:
         ModelError: a weight is beyond the range of half precision.
@@ -102,20 +104,48 @@ def compute_in_half(model: onnx.ModelProto) -> onnx.ModelProto:
     first, last = layers[0], layers[-1]
     inside = nodes[first : last + 1]
     _halve_initializers(graph, inside)
-    enters, leaves = nodes[first].input[0], nodes[last].output[0]
+    made = {name for node in nodes[:first] for name in node.output}
+    enter = dict.fromkeys(name for node in inside for name in node.input if name in made)
+    leaves = nodes[last].output[0]
     for node in inside:
-        node.input[:] = [f"{name}.half" if name == enters else name for name in node.input]
-    nodes[last].output[0] = f"{leaves}.half"
+        node.input[:] = [_rounded(name) if name in enter else name for name in node.input]
+    nodes[last].output[0] = _rounded(leaves)
     arranged = [
         *nodes[:first],
-        helper.make_node("Cast", [enters], [f"{enters}.half"], "to_half", to=TensorProto.FLOAT16),
+        *(_cast(name, _rounded(name), TensorProto.FLOAT16) for name in enter),
         *inside,
-        helper.make_node("Cast", [f"{leaves}.half"], [leaves], "from_half", to=TensorProto.FLOAT),
+        _cast(_rounded(leaves), leaves, TensorProto.FLOAT),
         *nodes[last + 1 :],
     ]
     del graph.node[:]
     graph.node.extend(arranged)
     return checked(result)
+
+
+def _rounded(name: str) -> str:
+    return f"{name}.rounded"
+
+
+def _cast(source: str, target: str, kind: int) -> onnx.NodeProto:
+    return helper.make_node("Cast", [source], [target], f"{target}.cast", to=kind)
+
+
+def without_shared(model: onnx.ModelProto, fp32: onnx.ModelProto) -> onnx.ModelProto:
+    """A model without what ``fer_sdk.half_weights.joined`` gives back: the half-precision tensors
+    of the fp32 model from ``store_in_half``.
+
+    Raises:
+        ModelError: the model has others of these names, or lacks one.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    own = {tensor.name: tensor for tensor in result.graph.initializer}
+    for tensor in fp32.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT16 and own.pop(tensor.name, None) != tensor:
+            raise ModelError(f"{tensor.name}: not the same in the fp16 and the fp32 model")
+    del result.graph.initializer[:]
+    result.graph.initializer.extend(own.values())
+    return result
 
 
 def _halve_initializers(graph: onnx.GraphProto, inside: list[onnx.NodeProto]) -> None:

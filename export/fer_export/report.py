@@ -40,7 +40,7 @@ def to_dict(export: Export) -> dict[str, Any]:
         "cpu": asdict(this_cpu()),
         "opset": OPSET,
         "ir_version": IR_VERSION,
-        "may_ship": not any(candidate.failed for candidate in export.candidates),
+        "may_ship": export.may_ship,
         "files": [_file(candidate) for candidate in export.candidates],
         "search": None if export.search is None else export.search.to_dict(),
     }
@@ -52,10 +52,9 @@ def write(export: Export, folder: Path) -> list[Path]:
     The report of the files that are in place is thus never replaced by that of files that are not.
     A report of an earlier failure is removed when all is well.
     """
-    failed = any(candidate.failed for candidate in export.candidates)
     names = {kind: f"{export.task}.failed.{kind}" for kind in ("json", "md")}
     folder.mkdir(parents=True, exist_ok=True)
-    if not failed:
+    if export.may_ship:
         for name in names.values():
             (folder / name).unlink(missing_ok=True)
         names = {kind: f"{export.task}.{kind}" for kind in ("json", "md")}
