@@ -5,8 +5,9 @@ Nothing replaces a file of an earlier export before every file of this one has p
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +18,7 @@ from torch import nn
 
 from fer_export.faces import at_size, held_out
 from fer_export.graph import build_graph, set_properties
-from fer_export.half import compute_in_half, store_in_half, without_shared
+from fer_export.half import compute_in_half, round_as_in_half, store_in_half, without_shared
 from fer_export.metadata import describe, with_measured
 from fer_export.parity import GATES, Floats, Gates, Parity, failures, measure, reference, verify
 from fer_export.quantise import Quantisation, balanced, calibrate, kernel_error, quantise
@@ -41,6 +42,8 @@ class Candidate:
         target: where it goes when it may ship.
         metadata: what it says about itself.
         parity: how it compares with its network.
+        rounded: of an fp16 file, what it gives on a device that computes in half precision, which
+            CPUs do not: see ``half.round_as_in_half``.
         gates: what it must keep.
         failed: the gates that it does not keep, in words.
         kernel_error: of an int8 file, see ``quantise.kernel_error``.
@@ -52,11 +55,20 @@ class Candidate:
     target: Path
     metadata: ModelMetadata
     parity: Parity
+    rounded: Parity | None
     gates: Gates
     failed: tuple[str, ...]
     kernel_error: float | None
     sha256: str
     bytes: int
+
+    @property
+    def measured(self) -> Iterator[tuple[str, Parity]]:
+        """What was measured of the file, by the name of how it was computed."""
+        precision = self.metadata.precision
+        yield precision, self.parity
+        if self.rounded is not None:
+            yield f"{precision} on a GPU", self.rounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +165,8 @@ class Export:
             GateError: the first that does not keep them, with its figures.
         """
         for candidate in self.candidates:
-            verify(candidate.parity, candidate.gates)
+            for _, parity in candidate.measured:
+                verify(parity, candidate.gates)
 
     def publish(self) -> list[Path]:
         """Put the files where they belong, each in one step; ``verify`` first.
@@ -185,7 +198,7 @@ class Export:
         expected = reference(self._network, self.checkpoint, images)
         stored, weights = graph, None
         for precision in self._settings.precisions:
-            quantisation, shared = None, None
+            quantisation = shared = rounded = None
             if precision == "int8":
                 model, quantisation = self._quantised(graph)
             elif precision == "fp32":
@@ -194,9 +207,11 @@ class Export:
                 model, shared = without_shared(compute_in_half(stored), stored), weights
             else:
                 model = compute_in_half(graph)
+            if precision == "fp16":
+                rounded = round_as_in_half(graph)
             metadata = describe(self.checkpoint, precision, quantisation)
             self._told(f"{self.task} {precision}: parity on {len(images)} faces")
-            self.candidates.append(self._measured(model, metadata, expected, shared))
+            self.candidates.append(self._measured(model, metadata, expected, shared, rounded))
             if precision == "fp32":
                 weights = self.candidates[-1].waiting.read_bytes()
 
@@ -220,21 +235,28 @@ class Export:
         metadata: ModelMetadata,
         expected: Floats,
         weights: bytes | None,
+        rounded: onnx.ModelProto | None,
     ) -> Candidate:
         kind = "onnx" if weights is None else "graph"
         target = self._output / f"{self.task}.{metadata.precision}.{kind}"
         waiting = target.with_name(f".{target.name}.part")
+        run = functools.partial(
+            measure,
+            waiting,
+            self._network,
+            self.checkpoint,
+            self._held_out,
+            split=self.split,
+            expected=expected,
+            threads=self._settings.threads,
+        )
+        computed = None
         try:
+            if rounded is not None:
+                waiting.write_bytes(_contents(rounded, metadata, None)[0])
+                computed = run()
             waiting.write_bytes(_contents(model, metadata, weights)[0])
-            parity = measure(
-                waiting,
-                self._network,
-                self.checkpoint,
-                self._held_out,
-                split=self.split,
-                expected=expected,
-                threads=self._settings.threads,
-            )
+            parity = run()
             metadata = replace(metadata, metrics=with_measured(metadata, self.split, parity.file))
             whole, content = _contents(model, metadata, weights)
             _reopen(whole, metadata, target.name)
@@ -252,8 +274,14 @@ class Export:
             target=target,
             metadata=metadata,
             parity=parity,
+            rounded=computed,
             gates=gates,
-            failed=tuple(failures(parity, gates)),
+            failed=tuple(
+                sentence
+                for one in (parity, computed)
+                if one is not None
+                for sentence in failures(one, gates)
+            ),
             kernel_error=error,
             sha256=hashlib.sha256(content).hexdigest(),
             bytes=len(content),
