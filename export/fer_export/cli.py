@@ -166,8 +166,7 @@ def bundle(
     """Export the models that fer-sdk ships, their manifest and their reports.
 
     int8, fp32 and fp16 of both, fp16 as a graph that takes its weights from the fp32 file. Either
-    all files are replaced or none. Takes some minutes, with emulated CPUs the better part of an
-    hour.
+    all files are replaced or none. Takes some minutes, and much longer with emulated CPUs.
     """
     from dataclasses import replace
 
