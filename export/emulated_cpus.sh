@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# Fetches what `fer-export cpus` runs the shipped models with: a Python for 64-bit ARM out of
-# Debian's packages, and onnxruntime for it and for this machine. Needs Debian on x86-64 with
-# qemu-user and pip; changes nothing outside of FOLDER (about 0.4 GB).
+# Fetches what int8 files are run with on emulated CPUs: a Python for 64-bit ARM out of Debian's
+# packages, and each onnxruntime that is named, for it and for this machine. Needs Debian on x86-64
+# with qemu-user and pip; changes nothing outside of FOLDER (about 0.4 GB).
 #
-#   export/emulated_cpus.sh FOLDER 1.32.0      # the current onnxruntime
-#   export/emulated_cpus.sh FOLDER 1.20.0      # the oldest that fer-sdk supports
+#   export/emulated_cpus.sh FOLDER 1.32.0 1.20.0   # the current and the oldest that is supported
+#   fer-export bundle … --emulators FOLDER         # before models are shipped
 #   fer-export cpus FOLDER --onnxruntime 1.32.0 --data fer2013.csv
 set -euo pipefail
-folder=${1:?FOLDER} version=${2:?version of onnxruntime}
+folder=${1:?FOLDER}
+: "${2:?version of onnxruntime}"
+shift
 python=${PYTHON:-python3}
 mkdir -p "$folder"
 folder=$(cd "$folder" && pwd)
@@ -31,5 +33,7 @@ wheels() { # MACHINE PYTHON_VERSION
     --platform "manylinux_2_28_$1" --platform "manylinux_2_27_$1" --platform "manylinux2014_$1" \
     --target "$folder/$1-$version" "onnxruntime==$version"
 }
-wheels aarch64 "${guest#python}"
-wheels x86_64 "$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
+for version; do
+  wheels aarch64 "${guest#python}"
+  wheels x86_64 "$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
+done

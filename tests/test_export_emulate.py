@@ -88,6 +88,8 @@ def test_an_emulated_arm_gives_what_this_machine_gives(
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"qemu|Linux|emulated_cpus\.sh .* 9\.9\.9"):
         Emulators(tmp_path, "9.9.9")
+    with pytest.raises(DataError, match=r"no onnxruntime in it; run export/emulated_cpus\.sh"):
+        Emulators.all_in(tmp_path)
 
 
 def test_the_command_names_the_cpus_that_there_are(tmp_path: Path) -> None:

@@ -305,6 +305,11 @@ def test_report_holds_the_figures(exported: Export) -> None:
     assert files["int8"]["kernel_error"] == 0
     assert files["fp32"]["kernel_error"] is None
     page = to_markdown(exported)
+    assert [name for name, _ in exported.candidates[2].measured] == ["fp16", "fp16 on a GPU"]
+    on_gpu = files["fp16"]["rounded"]["real"]
+    assert on_gpu["mean"] > files["fp16"]["parity"]["real"]["mean"]
+    assert f"| fp16 on a GPU | {100 * files['fp16']['rounded']['file']['accuracy']:.2f} %" in page
+    assert files["int8"]["rounded"] is None
     for candidate in exported.candidates:
         assert candidate.sha256 in page
         assert f"{100 * candidate.parity.file['accuracy']:.2f} %" in page

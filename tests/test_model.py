@@ -278,7 +278,7 @@ def test_every_file_of_the_bundle_is_what_the_manifest_says() -> None:
         pytest.skip("the bundle has no manifest yet")
     files = json.loads(manifest.read_text(encoding="utf-8"))["files"]
     models = {
-        file.name for file in bundle.bundled().iterdir() if file.name.endswith(("onnx", "tflite"))
+        file.name for file in bundle.bundled().iterdir() if file.name.endswith(bundle.SUFFIXES)
     }
     assert set(files) == models
     for name, about in files.items():
@@ -286,7 +286,7 @@ def test_every_file_of_the_bundle_is_what_the_manifest_says() -> None:
 
 
 @pytest.mark.parametrize("kind", [EmotionModel, LandmarksModel])
-@pytest.mark.parametrize("precision", ["int8", "fp32"])
+@pytest.mark.parametrize("precision", ["int8", "fp32", "fp16"])
 def test_bundled_models_keep_the_contract(
     kind: type[EmotionModel | LandmarksModel], precision: Precision
 ) -> None:

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 import tiny_models
 from fer_sdk import FerPipeline
 from fer_sdk.errors import FerError, ModelError
+from fer_sdk.half_weights import joined
 from fer_sdk.model import EmotionModel, LandmarksModel
 from fer_sdk.onnx_file import _FIELDS, check_self_contained
 from fer_sdk.runtime import MAX_MODEL_BYTES, read_model
@@ -278,6 +279,18 @@ def _varint(value: int) -> bytes:
         out.append(value & 0x7F | 0x80)
         value >>= 7
     return bytes([*out, value])
+
+
+def test_weights_of_another_file_are_put_behind_a_graph() -> None:
+    model = onnx.load_from_string(_WHOLE)
+    half = numpy_helper.from_array(np.float16([[1, 2.5], [3, -4]]), "half")
+    model.graph.initializer.append(half)
+    taken = onnx.load_from_string(joined(_WHOLE, model.SerializeToString(), "odd.onnx"))
+    assert taken == model
+    with pytest.raises(ModelError, match=r"odd\.onnx: the fp32 file has no half-precision weights"):
+        joined(_WHOLE, _WHOLE, "odd.onnx")
+    with pytest.raises(ModelError, match=r"odd\.onnx: the weights that it needs are damaged"):
+        joined(_WHOLE, model.SerializeToString()[:-3], "odd.onnx")
 
 
 @pytest.mark.parametrize("claim", [2**31 - 1, 2**31, 2**32, 2**63])

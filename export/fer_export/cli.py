@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 import warnings
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
@@ -16,12 +17,14 @@ import typer
 from fer_sdk.errors import FerError
 
 if TYPE_CHECKING:
+    from fer_export.emulate import Emulators, Job
     from fer_export.export import Export, Settings
     from fer_export.parity import Parity
     from fer_sdk.contract import Precision
     from fer_training.faces import FaceSet
 
 _TASKS = ("emotion", "landmarks")
+_EMULATED_FACES = 200
 
 app = typer.Typer(
     name="fer-export",
@@ -66,6 +69,15 @@ _FloatLayers = Annotated[
         help="Leave this layer, or all layers whose names start with it, out of int8, e.g. head "
         "or backbone.conv1. May be repeated.",
         show_default="backbone.conv1 and head",
+    ),
+]
+_Emulators = Annotated[
+    Path | None,
+    typer.Option(
+        help="What export/emulated_cpus.sh made: before they are shipped, the int8 files also run "
+        "on the emulated CPUs there, with every onnxruntime that is there, as [b]fer-export "
+        "cpus[/b] does it.",
+        show_default="no emulated CPUs",
     ),
 ]
 _Reports = Annotated[
@@ -124,8 +136,9 @@ def export_model(
 
 @app.command(
     epilog="Example:\n\n"
+    "export/emulated_cpus.sh emulators 1.32.0 1.20.0\n\n"
     "fer-export bundle runs/emotion/model.safetensors runs/landmarks/model.safetensors "
-    "--data fer2013.csv"
+    "--data fer2013.csv --emulators emulators"
 )
 def bundle(
     emotion: Annotated[Path, typer.Argument(help="Checkpoint of the emotion network.")],
@@ -135,7 +148,14 @@ def bundle(
         Path | None,
         typer.Option(help="Folder of the bundled models.", show_default="that of fer_sdk"),
     ] = None,
-    search: _Search = False,
+    search: Annotated[
+        bool,
+        typer.Option(
+            help="Choose how to quantise by measuring it, and put into the report what was "
+            "measured. Without: as it was chosen for the models that are shipped today.",
+        ),
+    ] = True,
+    emulators: _Emulators = None,
     float_layer: _FloatLayers = None,
     report: Annotated[Path, typer.Option("--report", help="Folder of the reports.")] = Path(
         "export/reports"
@@ -143,11 +163,15 @@ def bundle(
     threads: _Threads = None,
     as_json: _Json = False,
 ) -> None:
-    """Export the models that fer-sdk ships, int8 and fp32, and write their manifest.
+    """Export the models that fer-sdk ships, their manifest and their reports.
 
-    Either all four files are replaced or none.
+    int8, fp32 and fp16 of both, fp16 as a graph that takes its weights from the fp32 file. Either
+    all files are replaced or none. Takes some minutes, and much longer with emulated CPUs.
     """
+    from dataclasses import replace
+
     import fer_sdk
+    from fer_export.emulate import Emulators
     from fer_export.export import Export
     from fer_sdk.bundle import write_manifest
     from fer_training.checkpoint import load
@@ -157,14 +181,17 @@ def bundle(
         found = load(path)[1].architecture.task
         if found != task:
             raise typer.BadParameter(f"{path} is a checkpoint for {found}, not {task}")
+    there = [] if emulators is None else Emulators.all_in(emulators)
     faces = _faces([emotion, landmarks], data)
-    settings = _settings(("int8", "fp32"), search, float_layer, threads)
+    settings = replace(
+        _settings(("int8", "fp32", "fp16"), search, float_layer, threads), shared_weights=True
+    )
     with ExitStack() as stack:
         exports = []
         for path in (emotion, landmarks):
             export = Export(path, folder, faces, settings, told=_tell)
             exports.append(stack.enter_context(export))
-        _publish(exports, report, as_json)
+        _publish(exports, report, as_json, faces, there)
     _tell(f"wrote {write_manifest(folder)}")
 
 
@@ -217,7 +244,7 @@ def cpus(
             show_default="all",
         ),
     ] = None,
-    faces: Annotated[int, typer.Option(help="How many faces to compare.", min=1)] = 200,
+    faces: Annotated[int, typer.Option(help="How many faces to compare.", min=1)] = _EMULATED_FACES,
     report: Annotated[Path, typer.Option("--report", help="Folder of the report.")] = Path(
         "export/reports"
     ),
@@ -231,10 +258,8 @@ def cpus(
     work with that one.
     An emulated CPU takes about a second for a face.
     """
-    import numpy as np
-
-    from fer_export.emulate import CPUS, Emulators, Job, emulate, to_dict, verify
-    from fer_export.faces import at_size, held_out, read_all
+    from fer_export.emulate import CPUS, Emulators, emulate, to_dict, verify
+    from fer_export.faces import read_all
     from fer_export.report import write_cpus
     from fer_sdk.bundle import bundled
     from fer_training.evaluate import open_model
@@ -248,11 +273,8 @@ def cpus(
     paths = model or [Path(str(bundled())) / f"{task}.int8.onnx" for task in _TASKS]
     sizes = [open_model(path).metadata.input_size for path in paths]
     _tell(f"reading {', '.join(str(path) for path in data)}")
-    split, judged = held_out(read_all(data, max(sizes)))
-    chosen = judged.take(np.random.default_rng(0).permutation(len(judged))[:faces])
-    jobs = [
-        Job(path, at_size(chosen.images, size)) for path, size in zip(paths, sizes, strict=True)
-    ]
+    files = [(path, path.name, size) for path, size in zip(paths, sizes, strict=True)]
+    split, jobs = _jobs(files, read_all(data, max(sizes)), faces)
     wanted = [known[name] for name in dict.fromkeys(cpu or known)]
     runs = emulate(emulators, jobs, wanted, told=_tell)
     for path in write_cpus(runs, onnxruntime, split, report):
@@ -308,12 +330,20 @@ def _settings(
     quantisation = Quantisation()
     if float_layers is not None:
         quantisation = replace(quantisation, float_layers=tuple(float_layers))
-    return Settings(precisions, quantisation, search, threads)
+    return Settings(precisions, quantisation, search, threads=threads)
 
 
-def _publish(exports: list[Export], reports: Path, as_json: bool) -> None:
+def _publish(
+    exports: list[Export],
+    reports: Path,
+    as_json: bool,
+    faces: FaceSet | None = None,
+    emulators: Sequence[Emulators] = (),
+) -> None:
     from fer_export.report import to_dict, write
 
+    if all(export.may_ship for export in exports) and faces is not None:
+        _run_elsewhere(exports, faces, emulators, reports)
     for export in exports:
         for path in write(export, reports):
             _tell(f"wrote {path}")
@@ -329,6 +359,42 @@ def _publish(exports: list[Export], reports: Path, as_json: bool) -> None:
         for export in exports:
             for candidate in export.candidates:
                 typer.echo(_parity_text(candidate.parity))
+
+
+def _run_elsewhere(
+    exports: list[Export], faces: FaceSet, emulators: Sequence[Emulators], reports: Path
+) -> None:
+    from fer_export import emulate
+    from fer_export.report import write_cpus
+
+    files = [
+        (candidate.waiting, candidate.target.name, candidate.metadata.input_size)
+        for export in exports
+        for candidate in export.candidates
+        if candidate.metadata.precision == "int8"
+    ]
+    split, jobs = _jobs(files, faces, _EMULATED_FACES)
+    for there in emulators:
+        runs = emulate.emulate(there, jobs, told=_tell)
+        for path in write_cpus(runs, there.version, split, reports):
+            _tell(f"wrote {path}")
+        emulate.verify(runs)
+
+
+def _jobs(
+    files: Iterable[tuple[Path, str, int]], faces: FaceSet, count: int
+) -> tuple[str, list[Job]]:
+    """The split that faces are taken from, and what emulated CPUs do with files, each with its
+    name and input size.
+    """
+    import numpy as np
+
+    from fer_export.emulate import Job
+    from fer_export.faces import at_size, held_out
+
+    split, judged = held_out(faces)
+    chosen = judged.take(np.random.default_rng(0).permutation(len(judged))[:count])
+    return split, [Job(path, at_size(chosen.images, size), name) for path, name, size in files]
 
 
 def _parity_text(parity: Parity) -> str:

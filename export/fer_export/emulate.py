@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -123,10 +123,12 @@ class Job:
     Attributes:
         path: the file.
         faces: uint8 ``[N, S, S]`` of its input size.
+        name: what to call it; None takes its own name.
     """
 
     path: Path
     faces: npt.NDArray[np.uint8]
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +202,21 @@ class Emulators:
                 raise DataError(
                     f"{path}: not there; run export/emulated_cpus.sh {folder} {version}"
                 )
+
+    @classmethod
+    def all_in(cls, folder: Path) -> list[Self]:
+        """One for each onnxruntime that is there, the newest first.
+
+        Raises:
+            DataError: there is none, or something is missing; says what.
+        """
+        versions = [path.name.partition("-")[2] for path in folder.glob("x86_64-*")]
+        if not versions:
+            raise DataError(
+                f"{folder}: no onnxruntime in it; run export/emulated_cpus.sh {folder} VERSION"
+            )
+        versions.sort(key=lambda one: [int(part) for part in re.findall(r"\d+", one)])
+        return [cls(folder, version) for version in reversed(versions)]
 
     def on(self, cpu: EmulatedCpu, jobs: Path, log: Path | None = None) -> None:
         """Run jobs on a CPU.
@@ -327,7 +344,7 @@ class _Prepared:
         except Exception as error:
             # protobuf has errors of its own, in C.
             raise ModelError(f"{job.path}: cannot be read as ONNX: {error}") from error
-        self.name = job.path.name
+        self.name = job.name or job.path.name
         self.sha256 = hashlib.sha256(content).hexdigest()
         self.bounds = weight_bounds(model)
         self.faces = len(job.faces)

@@ -5,8 +5,9 @@ Nothing replaces a file of an earlier export before every file of this one has p
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -17,13 +18,14 @@ from torch import nn
 
 from fer_export.faces import at_size, held_out
 from fer_export.graph import build_graph, set_properties
-from fer_export.half import compute_in_half, store_in_half
+from fer_export.half import compute_in_half, round_as_in_half, store_in_half, without_shared
 from fer_export.metadata import describe, with_measured
 from fer_export.parity import GATES, Floats, Gates, Parity, failures, measure, reference, verify
 from fer_export.quantise import Quantisation, balanced, calibrate, kernel_error, quantise
 from fer_export.search import Search, Trial, search
 from fer_sdk.contract import ModelMetadata, Precision, Task, seal, unsealed
 from fer_sdk.errors import ModelError
+from fer_sdk.half_weights import joined
 from fer_sdk.model import EmotionModel, LandmarksModel
 from fer_training.checkpoint import load
 from fer_training.faces import FaceSet
@@ -40,6 +42,8 @@ class Candidate:
         target: where it goes when it may ship.
         metadata: what it says about itself.
         parity: how it compares with its network.
+        rounded: of an fp16 file, what it gives on a device that computes in half precision, which
+            CPUs do not: see ``half.round_as_in_half``.
         gates: what it must keep.
         failed: the gates that it does not keep, in words.
         kernel_error: of an int8 file, see ``quantise.kernel_error``.
@@ -51,11 +55,20 @@ class Candidate:
     target: Path
     metadata: ModelMetadata
     parity: Parity
+    rounded: Parity | None
     gates: Gates
     failed: tuple[str, ...]
     kernel_error: float | None
     sha256: str
     bytes: int
+
+    @property
+    def measured(self) -> Iterator[tuple[str, Parity]]:
+        """What was measured of the file, by the name of how it was computed."""
+        precision = self.metadata.precision
+        yield precision, self.parity
+        if self.rounded is not None:
+            yield f"{precision} on a GPU", self.rounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +79,22 @@ class Settings:
         precisions: which files to make.
         quantisation: how to quantise; where ``search`` is set, from where to start.
         search: whether to choose the quantisation by measuring.
+        shared_weights: whether fp16 is written as a graph alone, with the weights of the fp32 file
+            that is made before it: see ``fer_sdk.half_weights``.
         threads: onnxruntime's, for measuring; None for all cores.
     """
 
     precisions: tuple[Precision, ...] = ("int8", "fp32")
     quantisation: Quantisation = field(default_factory=Quantisation)
     search: bool = False
+    shared_weights: bool = False
     threads: int | None = None
+
+    def __post_init__(self) -> None:
+        """See that the weights are there when they are shared."""
+        both = [one for one in self.precisions if one in ("fp32", "fp16")]
+        if self.shared_weights and both != ["fp32", "fp16"]:
+            raise ValueError("shared_weights needs fp32, and fp16 after it")
 
 
 class Export:
@@ -131,6 +153,11 @@ class Export:
         """What the files give."""
         return self.checkpoint.architecture.task
 
+    @property
+    def may_ship(self) -> bool:
+        """Whether every file keeps its gates."""
+        return not any(candidate.failed for candidate in self.candidates)
+
     def verify(self) -> None:
         """Hold every file to its gates.
 
@@ -138,7 +165,8 @@ class Export:
             GateError: the first that does not keep them, with its figures.
         """
         for candidate in self.candidates:
-            verify(candidate.parity, candidate.gates)
+            for _, parity in candidate.measured:
+                verify(parity, candidate.gates)
 
     def publish(self) -> list[Path]:
         """Put the files where they belong, each in one step; ``verify`` first.
@@ -168,17 +196,24 @@ class Export:
         images = at_size(self._held_out.images, self.checkpoint.architecture.input_size)
         self._told(f"{self.task}: PyTorch on {len(images)} faces")
         expected = reference(self._network, self.checkpoint, images)
+        stored, weights = graph, None
         for precision in self._settings.precisions:
-            quantisation = None
+            quantisation = shared = rounded = None
             if precision == "int8":
                 model, quantisation = self._quantised(graph)
-            elif precision == "fp16":
-                model = compute_in_half(graph)
+            elif precision == "fp32":
+                model = stored = store_in_half(graph, _weights(self._network))
+            elif self._settings.shared_weights:
+                model, shared = without_shared(compute_in_half(stored), stored), weights
             else:
-                model = store_in_half(graph, _weights(self._network))
+                model = compute_in_half(graph)
+            if precision == "fp16":
+                rounded = round_as_in_half(graph)
             metadata = describe(self.checkpoint, precision, quantisation)
             self._told(f"{self.task} {precision}: parity on {len(images)} faces")
-            self.candidates.append(self._measured(model, metadata, expected))
+            self.candidates.append(self._measured(model, metadata, expected, shared, rounded))
+            if precision == "fp32":
+                weights = self.candidates[-1].waiting.read_bytes()
 
     def _quantised(self, graph: onnx.ModelProto) -> tuple[onnx.ModelProto, Quantisation]:
         chosen = self._settings.quantisation
@@ -195,24 +230,37 @@ class Export:
         return quantise(graph, ranges, images, chosen), chosen
 
     def _measured(
-        self, model: onnx.ModelProto, metadata: ModelMetadata, expected: Floats
+        self,
+        model: onnx.ModelProto,
+        metadata: ModelMetadata,
+        expected: Floats,
+        weights: bytes | None,
+        rounded: onnx.ModelProto | None,
     ) -> Candidate:
-        target = self._output / f"{self.task}.{metadata.precision}.onnx"
+        kind = "onnx" if weights is None else "graph"
+        target = self._output / f"{self.task}.{metadata.precision}.{kind}"
         waiting = target.with_name(f".{target.name}.part")
-        _write(waiting, model, metadata)
+        run = functools.partial(
+            measure,
+            waiting,
+            self._network,
+            self.checkpoint,
+            self._held_out,
+            split=self.split,
+            expected=expected,
+            threads=self._settings.threads,
+        )
+        computed = None
         try:
-            parity = measure(
-                waiting,
-                self._network,
-                self.checkpoint,
-                self._held_out,
-                split=self.split,
-                expected=expected,
-                threads=self._settings.threads,
-            )
+            if rounded is not None:
+                waiting.write_bytes(_contents(rounded, metadata, None)[0])
+                computed = run()
+            waiting.write_bytes(_contents(model, metadata, weights)[0])
+            parity = run()
             metadata = replace(metadata, metrics=with_measured(metadata, self.split, parity.file))
-            content = _write(waiting, model, metadata)
-            _reopen(content, metadata, target.name)
+            whole, content = _contents(model, metadata, weights)
+            _reopen(whole, metadata, target.name)
+            waiting.write_bytes(content)
         except BaseException:
             waiting.unlink(missing_ok=True)
             raise
@@ -226,8 +274,14 @@ class Export:
             target=target,
             metadata=metadata,
             parity=parity,
+            rounded=computed,
             gates=gates,
-            failed=tuple(failures(parity, gates)),
+            failed=tuple(
+                sentence
+                for one in (parity, computed)
+                if one is not None
+                for sentence in failures(one, gates)
+            ),
             kernel_error=error,
             sha256=hashlib.sha256(content).hexdigest(),
             bytes=len(content),
@@ -242,11 +296,14 @@ def _weights(network: nn.Module) -> dict[str, Any]:
     return {name: value.numpy() for name, value in network.state_dict().items()}
 
 
-def _write(path: Path, model: onnx.ModelProto, metadata: ModelMetadata) -> bytes:
+def _contents(
+    model: onnx.ModelProto, metadata: ModelMetadata, weights: bytes | None
+) -> tuple[bytes, bytes]:
+    """A whole file, and what is written of it: less where another file has its weights."""
     set_properties(model, metadata.to_props() | unsealed())
-    content = seal(model.SerializeToString(deterministic=True))
-    path.write_bytes(content)
-    return content
+    own: bytes = model.SerializeToString(deterministic=True)
+    whole = seal(own if weights is None else joined(own, weights, metadata.precision))
+    return whole, whole[: len(own)]
 
 
 def _reopen(content: bytes, metadata: ModelMetadata, name: str) -> None:

@@ -89,7 +89,9 @@ def _half_and_factors(
 def compute_in_half(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with half-precision weights and arithmetic; what goes in and out stays as it is.
 
-    Normalisation of the pixels, temperature and softmax stay in float32.
+    Normalisation of the pixels, temperature and softmax stay in float32. Of a model from
+    ``store_in_half`` the weights stay as they are stored, and are rounded once they are multiplied
+    with their factors; ``without_shared`` can then leave them out.
 
     Raises:
         ModelError: a weight is beyond the range of half precision.
@@ -97,25 +99,107 @@ def compute_in_half(model: onnx.ModelProto) -> onnx.ModelProto:
     result = onnx.ModelProto()
     result.CopyFrom(model)
     graph = result.graph
-    nodes = list(graph.node)
-    layers = [at for at, node in enumerate(nodes) if node.op_type in WEIGHTED]
-    first, last = layers[0], layers[-1]
-    inside = nodes[first : last + 1]
+    before, inside, after = _parts(graph)
     _halve_initializers(graph, inside)
-    enters, leaves = nodes[first].input[0], nodes[last].output[0]
+    made = {name for node in before for name in node.output}
+    enter = dict.fromkeys(name for node in inside for name in node.input if name in made)
+    leaves = inside[-1].output[0]
     for node in inside:
-        node.input[:] = [f"{name}.half" if name == enters else name for name in node.input]
-    nodes[last].output[0] = f"{leaves}.half"
+        node.input[:] = [_rounded(name) if name in enter else name for name in node.input]
+    inside[-1].output[0] = _rounded(leaves)
     arranged = [
-        *nodes[:first],
-        helper.make_node("Cast", [enters], [f"{enters}.half"], "to_half", to=TensorProto.FLOAT16),
+        *before,
+        *(_cast(name, _rounded(name), TensorProto.FLOAT16) for name in enter),
         *inside,
-        helper.make_node("Cast", [f"{leaves}.half"], [leaves], "from_half", to=TensorProto.FLOAT),
-        *nodes[last + 1 :],
+        _cast(_rounded(leaves), leaves, TensorProto.FLOAT),
+        *after,
     ]
     del graph.node[:]
     graph.node.extend(arranged)
     return checked(result)
+
+
+def round_as_in_half(model: onnx.ModelProto) -> onnx.ModelProto:
+    """What ``compute_in_half`` gives on a device that computes in half precision, for a CPU.
+
+    There onnxruntime computes fp16 models in float32, which says little of what a GPU makes of
+    them. So this is float32, with every weight and every result in between rounded to half.
+
+    Args:
+        model: a float32 graph from ``build_graph``.
+
+    Raises:
+        ModelError: a weight is beyond the range of half precision.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    graph = result.graph
+    before, inside, after = _parts(graph)
+    _halve_initializers(graph, inside)
+    for tensor in graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT16:
+            value = numpy_helper.to_array(tensor).astype(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
+    floats = {
+        value.name
+        for value in (*model.graph.value_info, *model.graph.output)
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT
+    }
+    enters = inside[0].input[0]
+    arranged = [*before, *_rounding(enters, f"{enters}.back")]
+    for node in inside:
+        node.input[:] = [f"{name}.back" if name == enters else name for name in node.input]
+        arranged.append(node)
+        for at, name in enumerate(node.output):
+            if name in floats:
+                node.output[at] = f"{name}.exact"
+                arranged += _rounding(node.output[at], name)
+    del graph.node[:]
+    graph.node.extend([*arranged, *after])
+    return checked(result)
+
+
+def _rounding(source: str, target: str) -> list[onnx.NodeProto]:
+    return [
+        _cast(source, _rounded(source), TensorProto.FLOAT16),
+        _cast(_rounded(source), target, TensorProto.FLOAT),
+    ]
+
+
+def _parts(
+    graph: onnx.GraphProto,
+) -> tuple[list[onnx.NodeProto], list[onnx.NodeProto], list[onnx.NodeProto]]:
+    """The nodes before, from the first to the last, and after the layers that have weights."""
+    nodes = list(graph.node)
+    layers = [at for at, node in enumerate(nodes) if node.op_type in WEIGHTED]
+    first, last = layers[0], layers[-1] + 1
+    return nodes[:first], nodes[first:last], nodes[last:]
+
+
+def _rounded(name: str) -> str:
+    return f"{name}.rounded"
+
+
+def _cast(source: str, target: str, kind: int) -> onnx.NodeProto:
+    return helper.make_node("Cast", [source], [target], f"{target}.cast", to=kind)
+
+
+def without_shared(model: onnx.ModelProto, fp32: onnx.ModelProto) -> onnx.ModelProto:
+    """A model without what ``fer_sdk.half_weights.joined`` gives back: the half-precision tensors
+    of the fp32 model from ``store_in_half``.
+
+    Raises:
+        ModelError: the model has others of these names, or lacks one.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    own = {tensor.name: tensor for tensor in result.graph.initializer}
+    for tensor in fp32.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT16 and own.pop(tensor.name, None) != tensor:
+            raise ModelError(f"{tensor.name}: not the same in the fp16 and the fp32 model")
+    del result.graph.initializer[:]
+    result.graph.initializer.extend(own.values())
+    return result
 
 
 def _halve_initializers(graph: onnx.GraphProto, inside: list[onnx.NodeProto]) -> None:

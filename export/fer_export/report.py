@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from fer_export.emulate import CpuRun
 from fer_export.export import Candidate, Export
 from fer_export.graph import IR_VERSION, OPSET
 from fer_export.metadata import git_commit, tools
-from fer_export.parity import Comparison
+from fer_export.parity import Comparison, Parity
 from fer_export.search import Search
 from fer_sdk import runtime
 
@@ -40,7 +40,7 @@ def to_dict(export: Export) -> dict[str, Any]:
         "cpu": asdict(this_cpu()),
         "opset": OPSET,
         "ir_version": IR_VERSION,
-        "may_ship": not any(candidate.failed for candidate in export.candidates),
+        "may_ship": export.may_ship,
         "files": [_file(candidate) for candidate in export.candidates],
         "search": None if export.search is None else export.search.to_dict(),
     }
@@ -52,10 +52,9 @@ def write(export: Export, folder: Path) -> list[Path]:
     The report of the files that are in place is thus never replaced by that of files that are not.
     A report of an earlier failure is removed when all is well.
     """
-    failed = any(candidate.failed for candidate in export.candidates)
     names = {kind: f"{export.task}.failed.{kind}" for kind in ("json", "md")}
     folder.mkdir(parents=True, exist_ok=True)
-    if not failed:
+    if export.may_ship:
         for name in names.values():
             (folder / name).unlink(missing_ok=True)
         names = {kind: f"{export.task}.{kind}" for kind in ("json", "md")}
@@ -190,6 +189,7 @@ def _file(candidate: Candidate) -> dict[str, Any]:
         "sha256": candidate.sha256,
         "quantisation": architecture.get("quantisation"),
         "parity": candidate.parity.to_dict(),
+        "rounded": None if candidate.rounded is None else candidate.rounded.to_dict(),
         "gates": asdict(candidate.gates),
         "failed": list(candidate.failed),
         "kernel_error": candidate.kernel_error,
@@ -204,6 +204,11 @@ def _network(export: Export) -> str:
 
 def _size(candidate: Candidate) -> tuple[str, str, str]:
     return candidate.target.name, f"{candidate.bytes / 1e6:.1f}", f"`{candidate.sha256}`"
+
+
+def _measured(export: Export) -> Iterator[tuple[str, Parity]]:
+    for candidate in export.candidates:
+        yield from candidate.measured
 
 
 def _parity_table(export: Export) -> str:
@@ -226,12 +231,11 @@ def _emotion_table(export: Export) -> str:
     network = export.candidates[0].parity.network
     accuracy, macro_f1, ece = (_percent(network.get(name)) for name in figures)
     rows = [("PyTorch", accuracy, "", macro_f1, "", ece, "", "", "")]
-    for candidate in export.candidates:
-        parity = candidate.parity
-        accuracy, macro_f1, ece = (_percent(parity.file.get(name)) for name in figures)
+    for name, parity in _measured(export):
+        accuracy, macro_f1, ece = (_percent(parity.file.get(figure)) for figure in figures)
         rows.append(
             (
-                candidate.metadata.precision,
+                name,
                 accuracy,
                 _points(parity.accuracy_loss),
                 macro_f1,
@@ -254,12 +258,12 @@ def _landmarks_table(export: Export) -> str:
         "largest drift (px)",
     )
     rows = [("PyTorch", _fraction(export.candidates[0].parity.network.get("error")), "", "", "")]
-    for candidate in export.candidates:
-        real, size = candidate.parity.real, candidate.parity.input_size
+    for name, parity in _measured(export):
+        real, size = parity.real, parity.input_size
         rows.append(
             (
-                candidate.metadata.precision,
-                _fraction(candidate.parity.file.get("error")),
+                name,
+                _fraction(parity.file.get("error")),
                 _fraction(real.drift),
                 _UNKNOWN if real.drift is None else f"{size * real.drift:.4f}",
                 _UNKNOWN if real.largest_drift is None else f"{size * real.largest_drift:.4f}",
@@ -287,21 +291,28 @@ def _gates_sentence(export: Export) -> str:
     asked.append(
         f"- The files ran through the SDK on {first.provider} with {first.threads} threads. A face "
         "in a batch and the same face alone differ by at most "
-        f"{max(c.parity.batch_difference for c in export.candidates):.2g}."
+        f"{max(parity.batch_difference for _, parity in _measured(export)):.2g}."
     )
+    if any(candidate.rounded for candidate in export.candidates):
+        asked.append(
+            "- CPUs compute the fp16 file in float32. *On a GPU* it is computed in half precision: "
+            "that was measured on the CPU, with every result in between rounded to half. "
+            "`fer-export parity --device cuda` holds the file to its gates on a GPU at hand."
+        )
     return "\n".join(asked)
 
 
 def _adversarial_table(export: Export) -> str:
-    names = [part.inputs for part in export.candidates[0].parity.adversarial]
-    precisions = [candidate.metadata.precision for candidate in export.candidates]
+    measured = list(_measured(export))
+    names = [part.inputs for part in measured[0][1].adversarial]
+    precisions = [precision for precision, _ in measured]
     what = "largest difference" if export.task == "emotion" else "largest drift, px"
     header = ("input", *(f"{precision}: {what}" for precision in precisions))
     if export.task == "emotion":
         header += tuple(f"{precision}: same top label" for precision in precisions)
     rows = []
     for index, name in enumerate(names):
-        compared = [candidate.parity.adversarial[index] for candidate in export.candidates]
+        compared = [parity.adversarial[index] for _, parity in measured]
         row = [name, *(_largest(part, export) for part in compared)]
         if export.task == "emotion":
             row += [_percent(part.agreement) for part in compared]

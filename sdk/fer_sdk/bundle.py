@@ -1,4 +1,7 @@
-"""The model files that come with the package, and the manifest that they are checked against."""
+"""The model files that come with the package, and the manifest that they are checked against.
+
+Every file is a whole model, but for ``TASK.fp16.graph``: see ``half_weights``.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,15 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from fer_sdk.errors import ModelError
+from fer_sdk.half_weights import joined
 
 MANIFEST = "manifest.json"
 
-_SUFFIXES = (".onnx", ".tflite")
+SUFFIXES = (".onnx", ".tflite", ".graph")
+"""What the files in the manifest end in."""
+
+_WHOLE, _GRAPH = ".fp16.onnx", ".fp16.graph"
+_WEIGHTS = ".fp32.onnx"
 
 
 def bundled() -> Traversable:
@@ -21,21 +29,31 @@ def bundled() -> Traversable:
 
 
 def is_bundled(name: str, *, folder: Traversable | None = None) -> bool:
-    """Whether a file of that name comes with the package."""
-    return ((folder or bundled()) / name).is_file()
+    """Whether a model of that name comes with the package."""
+    where = folder or bundled()
+    return (where / name).is_file() or _has_graph(name, where)
+
+
+def _has_graph(name: str, where: Traversable) -> bool:
+    return name.endswith(_WHOLE) and (where / (name.removesuffix(_WHOLE) + _GRAPH)).is_file()
 
 
 def read_bundled(name: str, *, folder: Traversable | None = None) -> bytes:
-    """The content of a bundled file, checked against the manifest.
+    """The content of a bundled model, checked against the manifest.
 
     Args:
-        name: its name in the folder.
+        name: its name, e.g. ``emotion.int8.onnx``. ``emotion.fp16.onnx`` is made of
+            ``emotion.fp16.graph`` and ``emotion.fp32.onnx``, as ``half_weights.joined`` does it.
         folder: another folder with a manifest of its own.
 
     Raises:
         ModelError: the file or the manifest is not there, or it is not the file that was shipped.
     """
     where = folder or bundled()
+    if not (where / name).is_file() and _has_graph(name, where):
+        model = name.removesuffix(_WHOLE)
+        graph, weights = (read_bundled(model + kind, folder=folder) for kind in (_GRAPH, _WEIGHTS))
+        return joined(graph, weights, name)
     try:
         manifest = json.loads((where / MANIFEST).read_text(encoding="utf-8"))
         expected = manifest["files"][name]["sha256"]
@@ -69,9 +87,9 @@ def write_manifest(folder: Path) -> Path:
     Raises:
         ModelError: the folder holds no model file.
     """
-    models = sorted(file for file in folder.glob("*") if file.suffix in _SUFFIXES)
+    models = sorted(file for file in folder.glob("*") if file.suffix in SUFFIXES)
     if not models:
-        raise ModelError(f"{folder}: holds no {' or '.join(_SUFFIXES)} file")
+        raise ModelError(f"{folder}: holds no {' or '.join(SUFFIXES)} file")
     contents = {file.name: file.read_bytes() for file in models}
     files = {
         name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from fer_sdk.errors import ModelError
 
-_VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5
+_VARINT, _EIGHT_BYTES, LENGTH, _FOUR_BYTES = 0, 1, 2, 5
 _DEEPEST = 100
 """How many messages may lie in each other; protobuf itself reads no more."""
 
@@ -49,14 +49,15 @@ def check_self_contained(content: bytes, source: str) -> None:
     """
     try:
         graphs = _walk(memoryview(content), source)
-    except _NoProtobufError as error:
+    except NoProtobufError as error:
         raise ModelError(f"{source}: not an ONNX file, or a damaged one: {error}") from error
-    if graphs != 1:
-        raise ModelError(f"{source}: not an ONNX file: it holds {graphs} graphs in place of one")
+    # Of several, protobuf makes one: see ``half_weights``.
+    if graphs == 0:
+        raise ModelError(f"{source}: not an ONNX file: it holds no graph")
 
 
-class _NoProtobufError(Exception):
-    pass
+class NoProtobufError(Exception):
+    """Bytes that are no protobuf message."""
 
 
 def _walk(content: memoryview, source: str) -> int:
@@ -66,9 +67,9 @@ def _walk(content: memoryview, source: str) -> int:
     while left:
         message, part, depth = left.pop()
         if depth > _DEEPEST:
-            raise _NoProtobufError(f"messages lie in each other more than {_DEEPEST} deep")
+            raise NoProtobufError(f"messages lie in each other more than {_DEEPEST} deep")
         inside = _FIELDS[message]
-        for number, value in _fields(part):
+        for number, value in fields(part):
             if message == "Tensor":
                 if number == _EXTERNAL_DATA or (number == _DATA_LOCATION and value != 0):
                     raise ModelError(
@@ -82,34 +83,34 @@ def _walk(content: memoryview, source: str) -> int:
 
 
 def _tensor_name(tensor: memoryview) -> str:
-    for number, value in _fields(tensor):
+    for number, value in fields(tensor):
         if number == _TENSOR_NAME and isinstance(value, memoryview):
             return bytes(value[:80]).decode("utf-8", "replace")
     return ""
 
 
-def _fields(part: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+def fields(part: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     """Number and value of each field of a message; what is not a number is given as its bytes."""
     position, end = 0, len(part)
     while position < end:
         key, position = _varint(part, position)
         number, form = key >> 3, key & 7
         if number == 0:
-            raise _NoProtobufError("a field has the number 0")
+            raise NoProtobufError("a field has the number 0")
         if form == _VARINT:
             value, position = _varint(part, position)
             yield number, value
             continue
-        if form == _LENGTH:
+        if form == LENGTH:
             length, position = _varint(part, position)
         elif form == _EIGHT_BYTES:
             length = 8
         elif form == _FOUR_BYTES:
             length = 4
         else:
-            raise _NoProtobufError(f"a field has the form {form}")
+            raise NoProtobufError(f"a field has the form {form}")
         if length > end - position:
-            raise _NoProtobufError(f"a field claims {length} bytes where {end - position} are left")
+            raise NoProtobufError(f"a field claims {length} bytes where {end - position} are left")
         yield number, part[position : position + length]
         position += length
 
@@ -118,10 +119,10 @@ def _varint(part: memoryview, position: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
         if position >= len(part):
-            raise _NoProtobufError("it is cut off")
+            raise NoProtobufError("it is cut off")
         byte = part[position]
         position += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, position
-    raise _NoProtobufError("a number is longer than ten bytes")
+    raise NoProtobufError("a number is longer than ten bytes")

@@ -82,11 +82,11 @@ def _bundled_files() -> list[dict[str, str | None]]:
     """Name, hash and what is wrong of each model that comes with the package."""
     from hashlib import sha256
 
-    from fer_sdk.bundle import bundled, read_bundled
+    from fer_sdk.bundle import SUFFIXES, bundled, read_bundled
 
     files: list[dict[str, str | None]] = []
     for file in sorted(bundled().iterdir(), key=lambda one: one.name):
-        if not file.name.endswith((".onnx", ".tflite")):
+        if not file.name.endswith(SUFFIXES):
             continue
         found, problem = None, None
         try:
