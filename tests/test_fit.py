@@ -166,6 +166,17 @@ def test_every_setting_trains(tmp_path: Path, changes: dict[str, str]) -> None:
     assert checkpoint.load(path)[1].architecture.attention == (changes.get("attention") != "false")
 
 
+def test_averaged_weights_of_a_short_run_are_not_those_that_it_began_with() -> None:
+    follow = fit._averaging(0.999)
+    short = [torch.zeros(3)]
+    for step in range(1, 41):
+        follow(short, [torch.ones(3)], step)
+    assert short[0].min() > 0.98
+    long = [torch.zeros(3)]
+    follow(long, [torch.ones(3)], 10**6)
+    assert torch.allclose(long[0], torch.full((3,), 0.001))
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_gradients_are_clipped_in_mixed_precision_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str

@@ -158,9 +158,7 @@ def ablate(
         for name, recipe in recipes.items():
             run = folder / f"{'_'.join(name.lower().split())}-{seed}"
             names.append(name)
-            planned.append(
-                (replace(recipe, seed=seed), Run(run, data_name, save_every=save_every))
-            )
+            planned.append((replace(recipe, seed=seed), Run(run, data_name, save_every=save_every)))
     if jobs == 1:
         figures = [_figures(faces, votes, recipe, run) for recipe, run in planned]
     else:

@@ -43,7 +43,8 @@ class Recipe:
             three epochs) or ``"constant"``.
         warmup_epochs: length of the linear warm-up; may be a fraction.
         gradient_clip: largest gradient norm; 0 for none.
-        ema: decay of the averaged weights that are validated and kept; 0 for none.
+        ema: decay of the averaged weights that are validated and kept, lower in the first steps; 0
+            for none.
         early_stopping: epochs without a better held-out loss after which training stops; 0: never.
         keep: the ``"last"`` epoch, or the ``"best"`` by held-out loss.
         seed: of everything random.
