@@ -103,14 +103,13 @@ def test_a_folder_gives_what_predict_batch_gives(
     assert len(list((tmp_path / "out").iterdir())) == 1
 
 
-@pytest.mark.parametrize("kind", ["binary", "struct", "paths"])
+@pytest.mark.parametrize("kind", ["struct", "paths"])
 def test_parquet_of_each_kind_keeps_its_other_columns(
     cluster: None, opener: partial[FerPipeline], tmp_path: Path, kind: str
 ) -> None:
     paths = _folder(tmp_path / "pictures", 10)
     content = [Path(path).read_bytes() for path in paths]
     held = {
-        "binary": pa.array(content, pa.binary()),
         "struct": pa.array([{"bytes": one, "path": None} for one in content]),
         "paths": pa.array(paths),
     }[kind]
@@ -124,6 +123,17 @@ def test_parquet_of_each_kind_keeps_its_other_columns(
     assert [row["id"] for row in rows] == list(range(10))
     assert [row["faces"] for row in rows] == _expected(opener, paths)
     assert ("image" in rows[0]) == (kind == "paths")
+
+
+def test_pictures_may_be_plain_binary(opener: partial[FerPipeline], tmp_path: Path) -> None:
+    paths = _folder(tmp_path / "pictures", 3)
+    content = pa.array([Path(path).read_bytes() for path in paths], pa.binary())
+    with opener() as pipeline:
+        labels = pipeline.info.labels
+    worker = dataset._Worker(opener, "image", labels)
+    found = worker(pa.table({"id": [7, 8, 9], "image": content}))
+    assert found.column_names == ["id", "faces", "error"]
+    assert found.column("faces").to_pylist() == _expected(opener, paths)
 
 
 def test_one_file_is_work_for_every_worker(cluster: None, tmp_path: Path) -> None:
