@@ -270,7 +270,7 @@ def test_what_ray_says_does_not_get_among_the_results(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def talkative(*given: Any, **settings: Any) -> DatasetSummary:
-        print("(raylet) A worker died or was killed")
+        sys.stdout.write("(raylet) A worker died or was killed\n")
         return DatasetSummary(images=3, faces=2, failed=0)
 
     monkeypatch.setattr("fer_sdk.dataset.predict_dataset", talkative)
