@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -18,7 +19,7 @@ import pytest
 from typer.testing import CliRunner
 
 import tiny_models
-from fer_sdk import cli
+from fer_sdk import cli, dataset
 from fer_sdk.dataset import DatasetSummary, predict_dataset
 from fer_sdk.errors import DataError, SettingError
 from fer_sdk.pipeline import FerPipeline
@@ -98,16 +99,17 @@ def test_a_folder_gives_what_predict_batch_gives(
     assert failed["faces"] is None
     assert [row["faces"] for row in rows if row["error"] is None] == _expected(opener, paths)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "pictures"]
+    # Not one file for each batch.
+    assert len(list((tmp_path / "out").iterdir())) == 1
 
 
-@pytest.mark.parametrize("kind", ["binary", "struct", "paths"])
+@pytest.mark.parametrize("kind", ["struct", "paths"])
 def test_parquet_of_each_kind_keeps_its_other_columns(
     cluster: None, opener: partial[FerPipeline], tmp_path: Path, kind: str
 ) -> None:
     paths = _folder(tmp_path / "pictures", 10)
     content = [Path(path).read_bytes() for path in paths]
     held = {
-        "binary": pa.array(content, pa.binary()),
         "struct": pa.array([{"bytes": one, "path": None} for one in content]),
         "paths": pa.array(paths),
     }[kind]
@@ -121,6 +123,24 @@ def test_parquet_of_each_kind_keeps_its_other_columns(
     assert [row["id"] for row in rows] == list(range(10))
     assert [row["faces"] for row in rows] == _expected(opener, paths)
     assert ("image" in rows[0]) == (kind == "paths")
+
+
+def test_pictures_may_be_plain_binary(opener: partial[FerPipeline], tmp_path: Path) -> None:
+    paths = _folder(tmp_path / "pictures", 3)
+    content = pa.array([Path(path).read_bytes() for path in paths], pa.binary())
+    with opener() as pipeline:
+        labels = pipeline.info.labels
+    worker = dataset._Worker(opener, "image", labels)
+    found = worker(pa.table({"id": [7, 8, 9], "image": content}))
+    assert found.column_names == ["id", "faces", "error"]
+    assert found.column("faces").to_pylist() == _expected(opener, paths)
+
+
+def test_one_file_is_work_for_every_worker(cluster: None, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"path": [f"{i}.png" for i in range(20)]}), tmp_path / "in.parquet")
+    images = dataset._read(tmp_path / "in.parquet", None, batch_size=4)
+    # A worker takes a block at a time.
+    assert images.rows.materialize().num_blocks() == 5
 
 
 def test_a_killed_worker_loses_and_doubles_nothing(
@@ -244,3 +264,19 @@ def test_the_command_says_what_was_done(
     assert done.exit_code == 1
     assert '{"images": 8, "faces": 7, "failed": 1}' in done.stdout
     assert len(_rows(tmp_path / "out")) == 8
+
+
+def test_what_ray_says_does_not_get_among_the_results(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def talkative(*given: Any, **settings: Any) -> DatasetSummary:
+        sys.stdout.write("(raylet) A worker died or was killed\n")
+        return DatasetSummary(images=3, faces=2, failed=0)
+
+    monkeypatch.setattr("fer_sdk.dataset.predict_dataset", talkative)
+    done = CliRunner().invoke(
+        cli.app, ["dataset", str(tmp_path), "-o", str(tmp_path / "out"), "--json"]
+    )
+    assert done.exit_code == 0
+    assert json.loads(done.stdout) == {"images": 3, "faces": 2, "failed": 0}
+    assert "(raylet)" in done.stderr

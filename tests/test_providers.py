@@ -72,6 +72,25 @@ def test_the_devices_here_are_those_of_the_installed_onnxruntime() -> None:
     assert "cpu" in runtime.devices()
 
 
+def test_a_provider_goes_by_onnxruntimes_name_too() -> None:
+    session = Session(_chain("Relu"), source="chain.onnx", device="CPUExecutionProvider")
+    assert (session.device, session.provider) == ("cpu", "CPUExecutionProvider")
+    for name in ("gpu", "Provider", 0):
+        with pytest.raises(SettingError, match="there is no device"):
+            Session(_chain("Relu"), source="chain.onnx", device=name)  # type: ignore[arg-type]
+    with pytest.raises(DeviceUnavailableError, match="the installed onnxruntime has only"):
+        Session(_chain("Relu"), source="chain.onnx", device="MadeUpExecutionProvider")
+
+
+@pytest.mark.skipif(
+    "AzureExecutionProvider" not in ort.get_available_providers(),
+    reason="this onnxruntime has no provider that we do not know",
+)
+def test_a_provider_that_we_do_not_know_is_refused_when_it_runs_nothing() -> None:
+    with pytest.raises(DeviceUnavailableError, match="would run on"):
+        Session(_chain("Relu"), source="chain.onnx", device="AzureExecutionProvider")
+
+
 @pytest.mark.parametrize("device", NOT_HERE)
 def test_a_device_that_onnxruntime_was_not_built_for_is_refused(device: Device) -> None:
     with pytest.raises(DeviceUnavailableError) as refused:

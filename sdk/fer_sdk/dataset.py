@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _IMAGE_COLUMNS = ("image", "bytes", "path")
 _ADDED = ("faces", "error")
+# Of a batch each file would be too small to read well, and there would be too many.
+_ROWS_A_FILE = 10_000
 _ONE_THREAD = partial(FerPipeline, threads=1)
 
 
@@ -112,7 +114,6 @@ def predict_dataset(
             compute=_ray().data.ActorPoolStrategy(size=workers or cores),
             num_cpus=1,
             num_gpus=gpus_per_worker or None,
-            udf_modifying_row_count=False,
         )
         return _write(found, goal, progress)
 
@@ -205,7 +206,10 @@ def _read(source: Path, column: str | None, batch_size: int) -> _Images:
     )
     tables = [path for path in files if path.suffix.lower() in (".parquet", ".pq")]
     if tables:
-        return _read_parquet(source, tables, column)
+        images = _read_parquet(source, tables, column)
+        # A block a batch, as below: Ray reads a file, however long, as one block or a few.
+        rows = images.rows.repartition(target_num_rows_per_block=batch_size)
+        return _Images(rows, images.column)
     pictures = [str(path) for path in files if path.suffix.lower() in PICTURES]
     if not pictures or not source.is_dir():
         raise DataError(
@@ -265,7 +269,7 @@ def _write(found: ray.data.Dataset, goal: Path, progress: bool) -> DatasetSummar
         raise DataError(f"{goal}: cannot be written: {error.strerror or error}") from error
     try:
         with _quiet_but_for(progress):
-            found.write_parquet(str(partial_goal))
+            found.write_parquet(str(partial_goal), min_rows_per_file=_ROWS_A_FILE)
         written = pa.dataset.dataset(partial_goal, format="parquet")
         images = faces = failed = 0
         for batch in written.to_batches(columns=list(_ADDED)):

@@ -38,7 +38,7 @@ class _Model(ABC):
         content: bytes,
         *,
         source: str,
-        device: Device = "auto",
+        device: Device | str = "auto",
         threads: int | None = None,
         provider_options: Mapping[str, str] | None = None,
     ) -> None:
@@ -80,7 +80,7 @@ class _Model(ABC):
         cls,
         path: str | PathLike[str],
         *,
-        device: Device = "auto",
+        device: Device | str = "auto",
         threads: int | None = None,
         provider_options: Mapping[str, str] | None = None,
     ) -> Self:

@@ -146,7 +146,7 @@ class FerPipeline:
         self,
         *,
         detector: DetectorName | Detector | None = "auto",
-        device: Device = "auto",
+        device: Device | str = "auto",
         precision: Precision | Literal["auto"] = "auto",
         threads: int | None = None,
         emotion_model: ModelPath | None = None,
@@ -167,13 +167,14 @@ class FerPipeline:
                 largest centred square.
             device: where the models run: ``"cpu"``, ``"cuda"``, or ``"auto"``, which is CUDA where
                 it opens, else the CPU. With an onnxruntime that is built for it also
-                ``"openvino"``, ``"coreml"``, ``"directml"``, ``"tensorrt"`` or ``"xnnpack"``. A
-                device that is named is used or refused. CoreML and XNNPACK leave the operations
-                that they do not know to the CPU: ``info.models`` counts them. With the other
-                devices one that would is refused too.
+                ``"openvino"``, ``"coreml"``, ``"directml"``, ``"tensorrt"`` or ``"xnnpack"``, or
+                another provider by onnxruntime's name of it, such as ``"QNNExecutionProvider"``. A
+                device that is named is used or refused. CoreML, XNNPACK and those other providers
+                leave the operations that they do not know to the CPU: ``info.models`` counts them.
+                With the other devices one that would is refused too.
             precision: ``"int8"``, ``"fp32"`` or ``"fp16"`` of the bundled models; ``"auto"`` is
-                int8 on the CPU and OpenVINO, fp32 on CoreML and XNNPACK, and on the others fp16,
-                or fp32 where that is not bundled.
+                int8 on the CPU and OpenVINO, fp16 on CUDA, TensorRT and DirectML where that is
+                bundled, and fp32 on the others.
             threads: onnxruntime threads of one run; None takes every core this process may use.
             emotion_model: an emotion model of your own, as ``fer-export`` writes it.
             landmarks_model: a landmarks model of your own.
@@ -212,6 +213,7 @@ class FerPipeline:
             raise SettingError(f"max_bytes must be at least 1, not {max_bytes}")
         self._limits = {"max_pixels": max_pixels, "max_bytes": max_bytes}
         self._process = os.getpid()
+        device = runtime.known_device(device)
         emotion = _open_model(
             EmotionModel, emotion_model, precision, device, threads, provider_options
         )
@@ -640,7 +642,7 @@ def _open_model(
     kind: type[_M],
     path: ModelPath | None,
     precision: Precision | Literal["auto"],
-    device: Device,
+    device: str,
     threads: int | None,
     provider_options: Mapping[str, str] | None,
 ) -> _M:
@@ -670,10 +672,10 @@ def _open_model(
     return model
 
 
-def _bundled_name(task: Task, precision: Precision | Literal["auto"], device: Device) -> str:
+def _bundled_name(task: Task, precision: Precision | Literal["auto"], device: str) -> str:
     if precision == "auto":
-        # A device that there is not is named by the session that does not open.
-        best = _AUTO_PRECISION.get(device, ("int8",))
+        # Every provider knows the operations of fp32.
+        best = _AUTO_PRECISION.get(device, ("fp32",))
         there = (one for one in best if is_bundled(f"{task}.{one}.onnx"))
         return f"{task}.{next(there, best[-1])}.onnx"
     name = f"{task}.{precision}.onnx"

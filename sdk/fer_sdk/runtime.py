@@ -102,6 +102,7 @@ _PROVIDERS = {
         options={"intra_op_num_threads": "{threads}"},
     ),
 }
+_ENDING = "ExecutionProvider"
 # Since 1.24 onnxruntime tells which provider runs which operation.
 _TELLS_NODES = hasattr(ort.InferenceSession, "get_provider_graph_assignment_info")
 _ERRORS_ONLY, _NOTHING = 3, 4
@@ -133,6 +134,37 @@ def devices() -> list[str]:
     """The names for ``device`` that the installed onnxruntime is built for."""
     built = ort.get_available_providers()
     return [device for device, provider in _PROVIDERS.items() if provider.name in built]
+
+
+def known_device(name: str) -> str:
+    """The name of a device, for its own name or onnxruntime's of its provider.
+
+    Providers without a name of ours keep onnxruntime's, such as ``"QNNExecutionProvider"``.
+
+    Raises:
+        SettingError: it is neither.
+    """
+    if name in get_args(Device):
+        return name
+    if isinstance(name, str) and name.endswith(_ENDING):
+        ours = (device for device, provider in _PROVIDERS.items() if provider.name == name)
+        return next(ours, name)
+    names = ", ".join(f'"{one}"' for one in get_args(Device))
+    raise SettingError(
+        f"there is no device {name!r}: use one of {names}, or onnxruntime's name of a provider, "
+        f'such as "QNN{_ENDING}"'
+    )
+
+
+def _provider(device: str) -> _Provider:
+    """How to open a device. What a provider that we do not know leaves to the CPU is counted."""
+    unknown = _Provider(
+        device,
+        advice="use an onnxruntime that was built with it",
+        needs="what onnxruntime's documentation says that it needs",
+        whole=False,
+    )
+    return _PROVIDERS.get(device, unknown)
 
 
 def version() -> str:
@@ -177,7 +209,7 @@ class Session:
         model: bytes,
         *,
         source: str,
-        device: Device = "cpu",
+        device: Device | str = "cpu",
         threads: int | None = None,
         provider_options: Mapping[str, str] | None = None,
     ) -> None:
@@ -186,8 +218,8 @@ class Session:
         Args:
             model: the content of an ONNX file.
             source: what to call the file in an error.
-            device: where to run; ``"auto"`` takes CUDA where it opens, else the CPU. A device that
-                is named is used or refused.
+            device: where to run, as ``known_device`` takes it; ``"auto"`` takes CUDA where it
+                opens, else the CPU. A device that is named is used or refused.
             threads: onnxruntime's intra-op threads; None takes ``usable_cores()``.
             provider_options: onnxruntime's options for the provider of the named device.
 
@@ -196,9 +228,7 @@ class Session:
             DeviceUnavailableError: the named device is not where the session would run.
             SettingError: no such device, fewer than one thread, or options for no named device.
         """
-        if device not in get_args(Device):
-            names = ", ".join(f'"{name}"' for name in get_args(Device))
-            raise SettingError(f"there is no device {device!r}: use one of {names}")
+        device = known_device(device)
         if threads is not None and threads < 1:
             raise SettingError(f"threads must be at least 1, or None for a default, not {threads}")
         _check_options(provider_options, device)
@@ -206,7 +236,7 @@ class Session:
         self._source = source
         self._options = dict(provider_options or {})
         check_self_contained(model, source)
-        self.device: Device = device
+        self.device = device
         if device == "auto":
             self._session, self.device = self._open_best(model, source)
         else:
@@ -223,7 +253,7 @@ class Session:
         self._forked = False
         _open_sessions.add(self)
 
-    def _open_best(self, model: bytes, source: str) -> tuple[Any, Device]:
+    def _open_best(self, model: bytes, source: str) -> tuple[Any, str]:
         if has_cuda():
             try:
                 session = self._open(model, source, "cuda")
@@ -237,7 +267,7 @@ class Session:
         return self._open(model, source, "cpu"), "cpu"
 
     def _open_named(self, model: bytes, source: str, device: str) -> Any:
-        provider = _PROVIDERS[device]
+        provider = _provider(device)
         asked = f'device="{device}" was asked for, but '
         if provider.name not in ort.get_available_providers():
             raise DeviceUnavailableError(
@@ -269,7 +299,7 @@ class Session:
         return session
 
     def _open(self, model: bytes, source: str, device: str) -> Any:
-        provider = _PROVIDERS[device]
+        provider = _provider(device)
         options = ort.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1

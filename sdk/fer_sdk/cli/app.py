@@ -19,6 +19,7 @@ app = typer.Typer(
     epilog="Examples:\n\n"
     "fer predict photo.jpg\n\n"
     "fer predict *.jpg --json > faces.jsonl\n\n"
+    "fer video talk.mp4 --save talk-faces.mp4 --timeline talk.png\n\n"
     "fer info",
 )
 

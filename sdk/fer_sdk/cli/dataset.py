@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -66,16 +67,18 @@ def dataset(
     try:
         from fer_sdk.dataset import predict_dataset
 
-        summary = predict_dataset(
-            source,
-            output,
-            column=column,
-            workers=workers,
-            gpus_per_worker=gpus_per_worker,
-            batch_size=batch_size,
-            progress=sys.stderr.isatty(),
-            open_pipeline=replace(opening, threads=opening.threads or 1).open,
-        )
+        # What Ray says, of a worker that died for one, is no result.
+        with redirect_stdout(sys.stderr):
+            summary = predict_dataset(
+                source,
+                output,
+                column=column,
+                workers=workers,
+                gpus_per_worker=gpus_per_worker,
+                batch_size=batch_size,
+                progress=sys.stderr.isatty(),
+                open_pipeline=replace(opening, threads=opening.threads or 1).open,
+            )
     except FerError as error:
         complain(error)
         raise typer.Exit(USAGE) from error

@@ -124,10 +124,11 @@ def _print_info(
                 model.task,
                 Text(
                     f"{model.source}, version {model.version}, {model.precision}, "
-                    f"{model.input_size} px, {model.provider}{_left(model)}\n"
-                    f"sha256 {model.sha256}"
+                    f"{model.input_size} px, {model.provider}{_left(model)}"
                 ),
             )
+            # On a line of its own it fits into 80 columns.
+            table.add_row("  sha256", model.sha256)
         table.add_row("emotions", ", ".join(running.labels))
     for file in files:
         table.add_row("bundled", Text(f"{file['name']}, {'damaged' if file['problem'] else 'ok'}"))

@@ -44,6 +44,14 @@ class PrecisionChoice(StrEnum):
     fp16 = "fp16"
 
 
+def _device(name: str) -> str:
+    if name not in set(DeviceChoice) and not name.endswith("ExecutionProvider"):
+        raise typer.BadParameter(
+            f"{name!r} is none of {', '.join(DeviceChoice)}, nor onnxruntime's name of a provider"
+        )
+    return name
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineOptions:
     """What a pipeline is opened with. Can be pickled."""
@@ -87,14 +95,17 @@ class PipelineOptions:
         ),
     ] = False
     device: Annotated[
-        DeviceChoice,
+        str,
         typer.Option(
             rich_help_panel=_PANEL,
             metavar="NAME",
-            help=f"Where the models run: {', '.join(DeviceChoice)}, by an onnxruntime that is "
-            "built for it. A device that is named is a promise.",
+            callback=_device,
+            autocompletion=lambda: list(DeviceChoice),
+            help=f"Where the models run: {', '.join(DeviceChoice)}, or another provider by "
+            "onnxruntime's name of it, by an onnxruntime that is built for it. A device that is "
+            "named is a promise.",
         ),
-    ] = DeviceChoice.auto
+    ] = DeviceChoice.auto.value
     provider_option: Annotated[
         list[str] | None,
         typer.Option(
@@ -155,7 +166,7 @@ class PipelineOptions:
         named = cast("DetectorName", self.detector.value)
         return FerPipeline(
             detector=None if self.detector is DetectorChoice.none else named,
-            device=self.device.value,
+            device=self.device,
             precision=self.precision.value,
             threads=self.threads,
             min_detection_score=self.min_score,
