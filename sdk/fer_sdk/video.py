@@ -18,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fer_sdk.errors import ImageError, SettingError, VideoError
-from fer_sdk.image import Color, ImageLike, load_image
+from fer_sdk.image import PICTURES, Color, ImageLike, load_image
 from fer_sdk.quiet import quiet, quiet_opening
+from fer_sdk.video_capture import open_capture
 from fer_sdk.video_container import COUNTED, container, is_cut
 
 USUAL_RATE = 30.0
@@ -322,11 +323,12 @@ def _is_text(name: str) -> bool:
 
 def _open_file(path: Path, name: str, max_pixels: int | None) -> Any:
     try:
-        with quiet_opening():
-            capture = cv2.VideoCapture(str(path))
+        capture = open_capture(path)
     except cv2.error as error:
         raise VideoError(f"{name}: OpenCV cannot open it: {error.err}") from error
     if not capture.isOpened():
+        if path.suffix.lower() in PICTURES:
+            raise VideoError(f"{name}: a picture, not a video: predict is what takes it")
         raise VideoError(f"{name}: not a video that OpenCV can read, or one that is damaged or cut")
     width, height = (
         _claimed(capture, cv2.CAP_PROP_FRAME_WIDTH),
