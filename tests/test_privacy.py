@@ -71,8 +71,10 @@ def test_a_whole_session_leaks_nothing(session: tuple[Trace, check.Rooms]) -> No
     assert trace.files > 100
     annotated = rooms.asked / "annotated-astronaut.jpg"
     assert annotated.stat().st_size > 10_000
+    film = rooms.asked / "film-of-astronaut.mp4"
+    assert film.stat().st_size > 10_000
     assert str(annotated) in trace.written
-    assert sorted(path.name for path in rooms.asked.iterdir()) == [annotated.name]
+    assert sorted(rooms.asked.iterdir()) == [annotated, film]
     tried("system calls of whole sessions, none of them a socket or a name looked up", trace.calls)
 
 
@@ -85,6 +87,7 @@ def test_the_session_uses_every_detector(session: tuple[Trace, check.Rooms]) -> 
             continue
         assert [len(faces) for faces in one["faces"]] == [1]
         assert one["batch"] == one["faces"]
+        assert [len(frame["faces"]) for frame in one["film"]] == [1, 1, 1]
         tried("detectors in a traced session")
 
 
