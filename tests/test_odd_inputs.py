@@ -272,7 +272,9 @@ _OTHER_MEANINGS = {
 def test_numbers_that_mean_other_colors_are_refused(what: str) -> None:
     content, told = _OTHER_MEANINGS[what]
     # A decoder takes each for a picture, which is dark or has blue faces.
-    with pytest.raises(ImageError, match=f"^picture of {len(content)} bytes: this .* file .*{told}"):
+    with pytest.raises(
+        ImageError, match=f"^picture of {len(content)} bytes: this .* file .*{told}"
+    ):
         load_image(content)
     tried("files whose numbers mean other colors")
 

@@ -1,4 +1,4 @@
-"""What CI and cautious users install: every package that ``pyproject.toml`` asks for, by its hash."""
+"""What CI and cautious users install: all that ``pyproject.toml`` asks for, by its hash."""
 
 from __future__ import annotations
 

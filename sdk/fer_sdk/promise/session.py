@@ -3,8 +3,8 @@
     python -m fer_sdk.promise.session FOLDER [PHOTO...]
 
 It writes into ``FOLDER`` alone, as somebody would who asks for annotated pictures and a video, and
-prints what it found as JSON, one line for each detector. It ends with a pipeline still open, so that
-what happens at the end of the interpreter is seen too.
+prints what it found as JSON, one line for each detector. It ends with a pipeline still open, so
+that what happens at the end of the interpreter is seen too.
 """
 
 from __future__ import annotations
