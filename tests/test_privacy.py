@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -102,6 +103,19 @@ def test_without_a_network_everything_is_the_same(
         pytest.skip(f"no network namespace: {error}")
     assert alone == session[0].output
     tried("whole sessions in a network namespace without an interface")
+
+
+def test_the_network_without_an_interface_has_none(tmp_path: Path) -> None:
+    if shutil.which("ip") is None:
+        pytest.skip("no iproute2")
+    try:
+        done = check.alone(["ip", "-brief", "link"], _rooms(tmp_path))
+    except TraceError as error:
+        pytest.skip(f"no network namespace: {error}")
+    if done.returncode:
+        pytest.skip(f"no network namespace: {done.stderr}")
+    # The one that every namespace is born with, which nobody has switched on.
+    assert [line.split()[:2] for line in done.stdout.splitlines()] == [["lo", "DOWN"]]
 
 
 def test_the_command_line_leaks_nothing(tmp_path: Path, example_photo: Path) -> None:

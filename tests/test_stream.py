@@ -176,6 +176,27 @@ def test_frames_at_uneven_distances_keep_their_times(tmp_path: Path) -> None:
     tried("videos whose frames come at uneven times, at the same time, or without one")
 
 
+def test_a_variable_frame_rate_is_kept(tmp_path: Path) -> None:
+    lasting = [512, 100, 3000, 1, 700, 512, 9000, 512]
+    path = videos.uneven(videos.write(tmp_path / "v.mp4", videos.plain(8), fps=30), lasting)
+    times = [shot.time for shot in _shots(path)]
+    # OpenCV has a clock of 15,360 ticks a second for 30 frames.
+    starts = [sum(lasting[:i]) / 15_360 for i in range(8)]
+    assert times == pytest.approx(starts, abs=6e-5)
+    tried("videos whose frames come at uneven times, at the same time, or without one")
+
+
+def test_a_file_without_times_goes_by_its_rate(tmp_path: Path) -> None:
+    path = tmp_path / "a.mjpeg"
+    path.write_bytes(
+        b"".join(cv2.imencode(".jpg", frame)[1].tobytes() for frame in videos.plain(6))
+    )
+    times = [shot.time for shot in _shots(path)]
+    assert times == pytest.approx([i / 25 for i in range(6)])
+    assert [shot.time for shot in _shots(path, fps=10)] == pytest.approx([i / 10 for i in range(6)])
+    tried("videos whose frames come at uneven times, at the same time, or without one")
+
+
 def test_given_times_and_rates_go_before_those_of_the_file(tmp_path: Path) -> None:
     path = videos.write(tmp_path / "a.mp4", videos.plain(5))
     assert [shot.time for shot in _shots(path, fps=1000)] == [0, 0.001, 0.002, 0.003, 0.004]
@@ -269,6 +290,15 @@ def test_damage_in_the_middle_is_told(tmp_path: Path) -> None:
     assert 15 <= len(shots) <= 25
     assert f"damaged: only {len(shots)} of 60 frames can be decoded" in str(error)
     tried("videos that were cut off or damaged in the middle")
+
+
+def test_what_was_trimmed_off_is_not_missing(tmp_path: Path) -> None:
+    for first, frames in ((0, 30), (24, 30), (12, 48)):
+        path = videos.write(tmp_path / "a.mp4", videos.plain(60), fps=30)
+        shots = _shots(videos.trimmed(path, first, frames))
+        assert abs(len(shots) - frames) <= 1
+        assert float(shots[0].pixels.mean()) == pytest.approx(20 + 2 * first, abs=4)
+    tried("videos that were trimmed without encoding them again", 3)
 
 
 def _refusals(tmp_path: Path) -> Iterator[tuple[str, object, str]]:

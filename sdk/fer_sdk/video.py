@@ -21,7 +21,7 @@ from fer_sdk.errors import ImageError, SettingError, VideoError
 from fer_sdk.image import PICTURES, Color, ImageLike, load_image
 from fer_sdk.quiet import quiet, quiet_opening
 from fer_sdk.video_capture import open_capture
-from fer_sdk.video_container import COUNTED, container, is_cut
+from fer_sdk.video_container import COUNTED, container, is_cut, shown_seconds
 
 USUAL_RATE = 30.0
 """Frames a second of what does not tell."""
@@ -217,7 +217,7 @@ def _file_shots(path: Path, name: str, capture: Any, color: Color, clock: _Clock
     if not index:
         raise VideoError(f"{name}: holds no frame that can be decoded: it is damaged or cut")
     try:
-        cut, counted = is_cut(path), container(path) in COUNTED
+        cut, counted, shown = is_cut(path), container(path) in COUNTED, shown_seconds(path)
     except OSError as error:
         raise VideoError(f"{name}: cannot be read: {error.strerror or error}") from error
     if cut:
@@ -225,6 +225,8 @@ def _file_shots(path: Path, name: str, capture: Any, color: Color, clock: _Clock
             f"{name}: the file is cut: it ends after {index} frames, at {moment:.2f} s, before its "
             "container does"
         )
+    if shown is not None and rate is not None:
+        count = min(count, shown * rate)
     # Frames that were left out on purpose leave no gap at the end.
     few = index < _ALMOST_ALL * count - _LAST_FRAMES
     if counted and few and rate and end < (_ALMOST_ALL * count - _LAST_FRAMES) / rate:
