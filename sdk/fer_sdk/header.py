@@ -83,7 +83,10 @@ class _OtherError(Exception):
 def _jpeg(data: bytes) -> Header:
     size: tuple[int, int] | None = None
     position = 2
-    while marker := _JPEG_MARKER.search(data, position):
+    for _ in range(_MOST_PARTS):
+        marker = _JPEG_MARKER.search(data, position)
+        if marker is None:
+            break
         code, position = marker[1][0], marker.end()
         if code == _JPEG_END or (code == _JPEG_SCAN and size is None):
             raise _DamagedError("it holds no picture")
@@ -107,7 +110,7 @@ def _jpeg(data: bytes) -> Header:
 def _scans(data: bytes, position: int) -> int:
     """How many there are from the first on, whose marker ends at the position."""
     count = 1
-    while marker := _JPEG_MARKER.search(data, position):
+    while count <= _MOST_JPEG_SCANS and (marker := _JPEG_MARKER.search(data, position)):
         code, position = marker[1][0], marker.end()
         if code == _JPEG_END:
             break
@@ -119,7 +122,9 @@ def _scans(data: bytes, position: int) -> int:
 def _png(data: bytes) -> Header:
     # The decoder sets aside as much memory as a part of the file says that it needs.
     position = 8
-    while position < len(data):
+    for _ in range(_MOST_PARTS):
+        if position >= len(data):
+            break
         length, name = struct.unpack_from(">I4s", data, position)
         if (name == b"IHDR") != (position == 8):
             raise _DamagedError("it does not begin with its one header")
@@ -243,7 +248,9 @@ def _properties(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Name, start and end of the content of each box of the ISO base media file format."""
-    while start + 8 <= end:
+    for _ in range(_MOST_PARTS):
+        if start + 8 > end:
+            break
         length, name = struct.unpack_from(">I4s", data, start)
         content = start + 8
         if length == 1:
@@ -267,9 +274,13 @@ def _pnm(data: bytes) -> Header:
     return Header("PNM", int(size[1]), int(size[2]))
 
 
-_JPEG_MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd7\xff])")
+# Nothing here may go back over what it has passed: a file can be one long run of anything.
+_JPEG_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")
+_GAP = rb"(?:\s|#[^\n]*+\n)*+"
 _CODESTREAM = b"\xff\x4f\xff\x51"
 _JPEG_SCAN, _JPEG_END = 0xDA, 0xD9
+# A part is a few bytes at the least, so that a file of nothing else would take minutes.
+_MOST_PARTS = 1_000_000
 # What is written has about ten; libjpeg-turbo advises against more than 500.
 _MOST_JPEG_SCANS = 100
 _BMP_MASKS, _BMP_BGR = 3, struct.pack("<III", 0xFF0000, 0xFF00, 0xFF)
@@ -278,8 +289,8 @@ _TIFF_FORMS = {3: "H", 4: "I", 16: "Q"}
 _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_COLORS, _TIFF_SAMPLES = _TIFF_TAGS = (256, 257, 262, 339)
 _TIFF_UNSIGNED, _TIFF_LAB = 1, (8, 9, 10)
 _PNM_BITMAPS = (b"1", b"4")
-_PNM_WHITE = re.compile(rb"(?:\s|#[^\n]*\n)*(\d{1,5})\s")
-_PNM_SIZE = re.compile(rb"P[1-6]\s(?:\s|#[^\n]*\n)*(\d{1,9})\s(?:\s|#[^\n]*\n)*(\d{1,9})\s")
+_PNM_WHITE = re.compile(rb"%b(\d{1,5})\s" % _GAP)
+_PNM_SIZE = re.compile(rb"P[1-6]\s%b(\d{1,9})\s%b(\d{1,9})\s" % (_GAP, _GAP))
 _HEIF = re.compile(rb".{4}ftyp(heic|heix|heim|heis|hevc|hevx|mif1|msf1)", re.DOTALL)
 # AVIF turns anticlockwise first and mirrors after it, at the vertical (1) or horizontal axis (0).
 _AVIF_ORIENTATION = {

@@ -165,7 +165,8 @@ def _read(path: str | os.PathLike[str], source: str, max_bytes: int) -> bytes:
     try:
         # Looked at before it is opened, because opening a named pipe waits for a writer.
         found = file.stat()
-        if stat.S_ISREG(found.st_mode) and found.st_size <= max_bytes:
+        # What the kernel makes up has no size, and reading some of it waits too.
+        if stat.S_ISREG(found.st_mode) and 0 < found.st_size <= max_bytes:
             with file.open("rb") as stream:
                 return stream.read(max_bytes)
     except (OSError, ValueError) as error:
@@ -175,6 +176,8 @@ def _read(path: str | os.PathLike[str], source: str, max_bytes: int) -> bytes:
         raise ImageError(f"{source}: a folder, not a picture")
     if not stat.S_ISREG(found.st_mode):
         raise ImageError(f"{source}: neither a file nor a link to one")
+    if not found.st_size:
+        raise ImageError(f"{source}: empty")
     raise ImageError(f"{source}: {found.st_size} bytes are more than the {max_bytes} that are read")
 
 
