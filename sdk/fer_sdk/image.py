@@ -66,7 +66,9 @@ def load_image(
     Files are decoded by OpenCV: JPEG, PNG, WebP, GIF (its first frame), BMP, TIFF, AVIF,
     JPEG 2000 and PNM. The orientation that a file or a Pillow image carries is applied (OpenCV 4
     knows that of JPEG, TIFF and AVIF files only). 16 bits per channel become 8. Transparency is
-    left out, not blended: a pixel has the color that is stored for it.
+    left out, not blended: a pixel has the color that is stored for it. Files whose numbers have no
+    known range (floating point and signed TIFF) or another meaning (L*a*b*, PNM whose white is not
+    255 or 65535) are refused.
 
     Args:
         image: a path, the content of a picture file (bytes), a Pillow image, or a numpy array of
