@@ -1,4 +1,4 @@
-"""Completes a bill of materials with what is in our wheel itself: its version, its hash, the models.
+"""Completes a bill of materials with what our wheel is: its version, its hash, its models.
 
 python requirements/bill.py WHEEL BILL
 """
@@ -53,4 +53,5 @@ def _hashes(content: bytes) -> list[dict[str, str]]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(f"{sys.argv[2]}: {complete(Path(sys.argv[1]), Path(sys.argv[2]))} components\n")
+    count = complete(Path(sys.argv[1]), Path(sys.argv[2]))
+    sys.stdout.write(f"{sys.argv[2]}: {count} components\n")
