@@ -30,6 +30,7 @@ from fer_sdk.image import load_image
 from fer_sdk.stream import Frame
 from fer_sdk.timeline import Timeline
 from fer_sdk.video import open_frames
+from promises import tried
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -150,6 +151,7 @@ def test_a_cut_video_is_used_as_far_as_it_goes(
     assert 5 < done < 40
     assert errors.startswith(f"fer: {short}: the file is cut: it ends after {done} frames")
     assert len((tmp_path / "out.csv").read_text().splitlines()) == done + 1
+    tried("videos that were cut off or damaged in the middle")
 
 
 def test_what_is_no_video_writes_nothing(models: tuple[Path, Path], tmp_path: Path) -> None:
@@ -222,6 +224,7 @@ def test_an_interrupt_leaves_nothing_half_done(models: tuple[Path, Path], tmp_pa
     assert abs(int(done[1]) - 20 - len(output.splitlines())) <= 1
     assert set(tmp_path.iterdir()) == before
     assert (tmp_path / "out.csv").read_text() == "before"
+    tried("interrupts while a video is written")
 
 
 def test_a_full_disk_is_told_and_leaves_nothing(
@@ -238,6 +241,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(
     assert "out.mp4: cannot be written: no space left on the disk" in errors
     assert "frames were done" in errors
     assert set(tmp_path.iterdir()) == before
+    tried("disks that are full while a video is written")
 
 
 def test_the_real_models_follow_the_example_face(example_photo: Path, tmp_path: Path) -> None:
@@ -278,7 +282,7 @@ class _Camera:
 def camera(monkeypatch: pytest.MonkeyPatch) -> None:
     real = cv2.VideoCapture
     monkeypatch.setattr(
-        video_module.cv2, "VideoCapture", lambda what: _Camera(30) if what == 0 else real(what)
+        video_module.cv2, "VideoCapture", lambda *a: _Camera(30) if a == (0,) else real(*a)
     )
 
 
@@ -329,6 +333,7 @@ def test_a_camera_that_vanishes_keeps_what_was_seen(
     assert len(_lines(output)) == 30
     assert errors.startswith("fer: camera 0 gives no more frames, after 30: ")
     assert len((tmp_path / "out.csv").read_text().splitlines()) == 31
+    tried("cameras that vanish")
 
 
 @pytest.mark.usefixtures("camera")

@@ -351,3 +351,8 @@ def test_messages_in_each_other_without_end_are_refused() -> None:
         content = b"\x0a" + _varint(len(content)) + content  # a node in a graph
     _rejected(b"\x3a" + _varint(len(content)) + content, "deep")
     tried("models without end")
+
+
+def test_a_file_of_nothing_but_fields_is_refused_in_time() -> None:
+    _rejected(_WHOLE + b"\x08\x0a" * 2_000_000, "more than 1,000,000 fields")
+    tried("models without end")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -71,8 +72,10 @@ def test_a_whole_session_leaks_nothing(session: tuple[Trace, check.Rooms]) -> No
     assert trace.files > 100
     annotated = rooms.asked / "annotated-astronaut.jpg"
     assert annotated.stat().st_size > 10_000
+    film = rooms.asked / "film-of-astronaut.mp4"
+    assert film.stat().st_size > 10_000
     assert str(annotated) in trace.written
-    assert sorted(path.name for path in rooms.asked.iterdir()) == [annotated.name]
+    assert sorted(rooms.asked.iterdir()) == [annotated, film]
     tried("system calls of whole sessions, none of them a socket or a name looked up", trace.calls)
 
 
@@ -85,6 +88,7 @@ def test_the_session_uses_every_detector(session: tuple[Trace, check.Rooms]) -> 
             continue
         assert [len(faces) for faces in one["faces"]] == [1]
         assert one["batch"] == one["faces"]
+        assert [len(frame["faces"]) for frame in one["film"]] == [1, 1, 1]
         tried("detectors in a traced session")
 
 
@@ -99,6 +103,19 @@ def test_without_a_network_everything_is_the_same(
         pytest.skip(f"no network namespace: {error}")
     assert alone == session[0].output
     tried("whole sessions in a network namespace without an interface")
+
+
+def test_the_network_without_an_interface_has_none(tmp_path: Path) -> None:
+    if shutil.which("ip") is None:
+        pytest.skip("no iproute2")
+    try:
+        done = check.alone(["ip", "-brief", "link"], _rooms(tmp_path))
+    except TraceError as error:
+        pytest.skip(f"no network namespace: {error}")
+    if done.returncode:
+        pytest.skip(f"no network namespace: {done.stderr}")
+    # The one that every namespace is born with, which nobody has switched on.
+    assert [line.split()[:2] for line in done.stdout.splitlines()] == [["lo", "DOWN"]]
 
 
 def test_the_command_line_leaks_nothing(tmp_path: Path, example_photo: Path) -> None:

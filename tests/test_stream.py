@@ -35,6 +35,7 @@ from fer_sdk.pipeline import FerPipeline
 from fer_sdk.stream import Frame, follow
 from fer_sdk.video import Shot, open_frames, read_facts
 from fer_sdk.video_write import open_video
+from promises import tried
 
 LIMITS = {"max_pixels": 10**8, "max_bytes": 10**8}
 KINDS = tuple(videos.CODECS)
@@ -164,6 +165,7 @@ def test_a_thousand_frames_a_second(tmp_path: Path) -> None:
     ):
         assert [shot.time for shot in _shots(path)] == pytest.approx(np.arange(40) / 1000)
         assert read_facts(path).rate == pytest.approx(1000)
+        tried("videos of 1,000 frames a second")
 
 
 def test_frames_at_uneven_distances_keep_their_times(tmp_path: Path) -> None:
@@ -171,6 +173,28 @@ def test_frames_at_uneven_distances_keep_their_times(tmp_path: Path) -> None:
     frames = [frame if i in there else None for i, frame in enumerate(videos.plain(30))]
     path = videos.write_avi(tmp_path / "v.avi", frames, 10)
     assert [shot.time for shot in _shots(path)] == pytest.approx([i / 10 for i in there])
+    tried("videos whose frames come at uneven times, at the same time, or without one")
+
+
+def test_a_variable_frame_rate_is_kept(tmp_path: Path) -> None:
+    lasting = [512, 100, 3000, 1, 700, 512, 9000, 512]
+    path = videos.uneven(videos.write(tmp_path / "v.mp4", videos.plain(8), fps=30), lasting)
+    times = [shot.time for shot in _shots(path)]
+    # OpenCV has a clock of 15,360 ticks a second for 30 frames.
+    starts = [sum(lasting[:i]) / 15_360 for i in range(8)]
+    assert times == pytest.approx(starts, abs=6e-5)
+    tried("videos whose frames come at uneven times, at the same time, or without one")
+
+
+def test_a_file_without_times_goes_by_its_rate(tmp_path: Path) -> None:
+    path = tmp_path / "a.mjpeg"
+    path.write_bytes(
+        b"".join(cv2.imencode(".jpg", frame)[1].tobytes() for frame in videos.plain(6))
+    )
+    times = [shot.time for shot in _shots(path)]
+    assert times == pytest.approx([i / 25 for i in range(6)])
+    assert [shot.time for shot in _shots(path, fps=10)] == pytest.approx([i / 10 for i in range(6)])
+    tried("videos whose frames come at uneven times, at the same time, or without one")
 
 
 def test_given_times_and_rates_go_before_those_of_the_file(tmp_path: Path) -> None:
@@ -220,6 +244,7 @@ def test_times_that_stand_still_or_go_back_are_put_right(
     path = videos.write(tmp_path / "a.mkv", videos.plain(2))
     monkeypatch.setattr(video_module.cv2, "VideoCapture", lambda *_: _Capture(told))
     assert [shot.time for shot in _shots(path)] == pytest.approx(expected)
+    tried("videos whose frames come at uneven times, at the same time, or without one")
 
 
 def test_a_changing_size_is_no_end(tmp_path: Path, pipeline: FerPipeline) -> None:
@@ -233,6 +258,7 @@ def test_a_changing_size_is_no_end(tmp_path: Path, pipeline: FerPipeline) -> Non
         (90, 160),
     ]
     assert all(len(frame.faces) == 1 for frame in frames)
+    tried("videos whose frames change their size", 2)
 
 
 @pytest.mark.parametrize("kind", [".avi", ".mkv", ".webm", "index first"])
@@ -248,6 +274,7 @@ def test_a_file_cut_in_the_middle_gives_what_there_is_and_says_so(
     shots, error = _until_error(short)
     assert 10 < len(shots) < 59
     assert str(error).startswith(f"{short}: the file is cut: it ends after {len(shots)} frames")
+    tried("videos that were cut off or damaged in the middle")
 
 
 def test_damage_in_the_middle_is_told(tmp_path: Path) -> None:
@@ -262,6 +289,16 @@ def test_damage_in_the_middle_is_told(tmp_path: Path) -> None:
     shots, error = _until_error(path)
     assert 15 <= len(shots) <= 25
     assert f"damaged: only {len(shots)} of 60 frames can be decoded" in str(error)
+    tried("videos that were cut off or damaged in the middle")
+
+
+def test_what_was_trimmed_off_is_not_missing(tmp_path: Path) -> None:
+    for first, frames in ((0, 30), (24, 30), (12, 48)):
+        path = videos.write(tmp_path / "a.mp4", videos.plain(60), fps=30)
+        shots = _shots(videos.trimmed(path, first, frames))
+        assert abs(len(shots) - frames) <= 1
+        assert float(shots[0].pixels.mean()) == pytest.approx(20 + 2 * first, abs=4)
+    tried("videos that were trimmed without encoding them again", 3)
 
 
 def _refusals(tmp_path: Path) -> Iterator[tuple[str, object, str]]:
@@ -293,6 +330,7 @@ def test_what_is_no_video_is_refused_at_once_and_by_name(
             open_frames(source, color="bgr", times=None, fps=None, **LIMITS)  # type: ignore[arg-type]
         name = repr(source)[1:-1] if isinstance(source, str) else Path(str(source)).name
         assert (name if what != "no text" else "me.mp4") in str(caught.value), what
+        tried("other things that are no videos")
     # OpenCV and FFmpeg say nothing of their own.
     assert capfd.readouterr() == ("", "")
 
@@ -302,6 +340,7 @@ def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.mp4")
     with pytest.raises(VideoError, match="neither a file nor a link"):
         _shots(tmp_path / "pipe.mp4")
+    tried("other things that are no videos")
 
 
 def test_a_video_of_no_frames(tmp_path: Path) -> None:
@@ -311,6 +350,7 @@ def test_a_video_of_no_frames(tmp_path: Path) -> None:
     path.write_bytes(content[:jpeg] + bytes(len(content) - jpeg))
     with pytest.raises(VideoError, match=r"a\.avi: (holds no frame|not a video)"):
         _shots(path)
+    tried("videos without a frame")
 
 
 def test_a_frame_may_be_too_large(tmp_path: Path) -> None:
@@ -337,6 +377,50 @@ def test_a_playlist_reaches_neither_the_network_nor_another_file(kind: str, tmp_
             _shots(tmp_path / f"list.{kind}")
         with pytest.raises(TimeoutError):
             listening.accept()
+    tried("playlists, which lead to other files")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.m3u8", "#EXTM3U\n#\1\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{}\n#EXT-X-ENDLIST\n"),
+        ("list.mp4", "ffconcat version 1.0\n#\1\nfile {}\n"),
+    ],
+    ids=["m3u8", "ffconcat"],
+)
+def test_a_playlist_that_poses_as_a_video_reads_no_other_file(
+    name: str, text: str, tmp_path: Path
+) -> None:
+    videos.write(tmp_path / "private.mp4", videos.plain(3))
+    # One byte that is no letter, and it is no text any more.
+    (tmp_path / name).write_text(text.format("private.mp4"))
+    with pytest.raises(VideoError, match=f"{name}: not a video that OpenCV can read"):
+        _shots(tmp_path / name)
+    tried("playlists, which lead to other files")
+
+
+def test_a_numbered_picture_does_not_stand_for_the_others(tmp_path: Path) -> None:
+    for name in ("face%02d.jpg", "face01.jpg", "face02.jpg"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((48, 64, 3), np.uint8))
+    for name in ("face%02d.jpg", "face01.jpg"):
+        with pytest.raises(VideoError, match=f"{name}: a picture, not a video"):
+            _shots(tmp_path / name)
+    film = videos.write(tmp_path / "face%02d.mp4", videos.plain(3))
+    assert len(_shots(film)) == 3
+    tried("playlists, which lead to other files", 2)
+
+
+def test_what_the_user_tells_ffmpeg_still_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film = videos.write(tmp_path / "a.mp4", videos.plain(3))
+    monkeypatch.setenv("OPENCV_FFMPEG_CAPTURE_OPTIONS", "format_whitelist;avi")
+    with pytest.raises(VideoError, match="not a video"):
+        _shots(film)
+    assert os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] == "format_whitelist;avi"
+    monkeypatch.delenv("OPENCV_FFMPEG_CAPTURE_OPTIONS")
+    assert len(_shots(film)) == 3
+    assert "OPENCV_FFMPEG_CAPTURE_OPTIONS" not in os.environ
 
 
 def test_a_camera_that_vanishes_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -349,6 +433,7 @@ def test_a_camera_that_vanishes_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     times = [shot.time for shot in shots]
     assert times[0] == 0
     assert all(earlier < later for earlier, later in itertools.pairwise(times))
+    tried("cameras that vanish")
 
 
 def test_times_must_go_with_the_frames() -> None:
@@ -559,6 +644,7 @@ def test_an_hour_of_frames_leaves_memory_flat() -> None:
     assert len(ids) > 1000
     assert max(objects[1:]) - min(objects[1:]) < 100
     assert max(resident[1:]) - min(resident[1:]) < 4 * 2**20
+    tried("frames of an hour, in which memory stays flat", len(resident) * 300 * rate)
 
 
 def test_frames_are_taken_only_as_they_are_asked_for(pipeline: FerPipeline) -> None:
@@ -693,6 +779,7 @@ def test_an_error_while_writing_leaves_what_was_there(tmp_path: Path) -> None:
         interrupted()
     assert target.read_bytes() == b"before"
     assert len(list(tmp_path.iterdir())) == 1
+    tried("interrupts while a video is written")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
@@ -721,6 +808,7 @@ def test_a_disk_that_is_full_is_found_out(kind: str, tmp_path: Path) -> None:
     assert done.stdout.startswith(f"{target}: cannot be written: "), done.stderr
     assert done.stderr == ""
     assert list(tmp_path.iterdir()) == []
+    tried("disks that are full while a video is written")
 
 
 def test_a_disk_without_room_ends_it_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

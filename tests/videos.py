@@ -92,6 +92,40 @@ def turned(path: Path) -> Path:
     return path
 
 
+def trimmed(path: Path, first: int, frames: int) -> Path:
+    """An MP4 of 30 frames a second of which some are to be shown, the others still in it."""
+    content = bytearray(path.read_bytes())
+    at = content.index(b"elst") + 8
+    ticks = struct.unpack_from(">I", content, content.index(b"mvhd") + 16)[0]
+    struct.pack_into(">II", content, at + 4, frames * ticks // 30, first * 512)
+    path.write_bytes(content)
+    return path
+
+
+def uneven(path: Path, lasting: Sequence[int]) -> Path:
+    """An MP4 with its index at the end, whose frames last that many ticks of its clock each."""
+    # The list of edits would end it when it ended before.
+    content = path.read_bytes().replace(b"edts", b"free")
+    times = struct.pack(">II", 0, len(lasting))
+    times += b"".join(struct.pack(">II", 1, units) for units in lasting)
+    path.write_bytes(_with_box(content, [b"moov", b"trak", b"mdia", b"minf", b"stbl"], times))
+    return path
+
+
+def _with_box(content: bytes, inside: list[bytes], times: bytes) -> bytes:
+    parts = []
+    for kind, box in _boxes(content):
+        if not inside and kind == b"stts":
+            new = times
+        elif inside and kind == inside[0]:
+            new = _with_box(box[8:], inside[1:], times)
+        else:
+            parts.append(box)
+            continue
+        parts.append(struct.pack(">I", 8 + len(new)) + kind + new)
+    return b"".join(parts)
+
+
 def _boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
     at = 0
     while at < len(content):

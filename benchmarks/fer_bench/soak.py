@@ -236,25 +236,62 @@ def _curve(result: Soak) -> Figure:
         raise PlotsUnavailableError(
             "pictures need matplotlib: pip install 'fer-sdk[bench]'"
         ) from error
-    figure = Figure(figsize=(8, 3.2 * len(result.parts)), layout="constrained")
-    for axes, part in zip(
-        np.ravel(figure.subplots(len(result.parts), 1)), result.parts, strict=True
-    ):
-        calls = [sample.calls for sample in part.samples]
-        axes.plot(calls, [sample.rss_bytes / 1e6 for sample in part.samples], label="memory, MB")
-        axes.plot(calls, [sample.threads for sample in part.samples], label="threads")
-        axes.plot(calls, [sample.descriptors for sample in part.samples], label="descriptors")
-        axes.axvspan(0, part.warm_up, color="#eeeeee", zorder=0)
-        axes.set_ylim(bottom=0)
-        axes.set_xlabel(f"{part.name} (gray: warm-up)")
-        axes.set_title(
-            f"{part.calls:,} {part.name}, {part.faces:,} faces: at most "
-            f"{part.growth_bytes / 1e6:+.1f} MB after warm-up",
-            loc="left",
-            fontsize=10,
-        )
-        axes.legend(frameon=False, fontsize=8)
+    figure = Figure(figsize=(8, 3.6 * len(result.parts)), layout="constrained")
+    heights = [3, 1] * len(result.parts)
+    panels = figure.subplots(len(heights), 1, height_ratios=heights)
+    for part, memory, others in zip(result.parts, panels[::2], panels[1::2], strict=True):
+        _draw_memory(memory, part)
+        _draw_others(others, part)
     return figure
+
+
+def _draw_memory(axes: Any, part: Part) -> None:
+    calls = [sample.calls for sample in part.samples]
+    held = [sample.rss_bytes / 1e6 for sample in part.samples]
+    most = max(mb for call, mb in zip(calls, held, strict=True) if call <= part.warm_up)
+    axes.plot(calls, held, color="#1f5fa8", linewidth=1.2)
+    limit = most + _MOST_GROWTH / 1e6
+    axes.axhline(limit, color="#b03a2e", linestyle="--", linewidth=1)
+    axes.annotate(
+        f"limit: {_MOST_GROWTH / 1e6:.0f} MB over the peak of the warm-up",
+        (calls[-1], limit),
+        xytext=(0, 3),
+        textcoords="offset points",
+        ha="right",
+        color="#b03a2e",
+        fontsize=8,
+    )
+    axes.set_ylim(0, 1.15 * max(limit, *held))
+    axes.set_ylabel("memory, MB")
+    axes.tick_params(labelbottom=False)
+    axes.set_title(
+        f"{part.calls:,} {part.name}, {part.faces:,} faces: peak of memory "
+        f"{part.growth_bytes / 1e6:+.1f} MB after warm-up",
+        loc="left",
+        fontsize=10,
+    )
+    _mark_warm_up(axes, part)
+
+
+def _draw_others(axes: Any, part: Part) -> None:
+    calls = [sample.calls for sample in part.samples]
+    threads = [sample.threads for sample in part.samples]
+    descriptors = [sample.descriptors for sample in part.samples]
+    for name, color, held in (
+        ("threads", "#7d3c98", threads),
+        ("descriptors", "#1e8449", descriptors),
+    ):
+        axes.plot(calls, held, color=color, linewidth=1.2, label=f"{name}: {held[-1]}")
+    axes.set_ylim(0, 2.2 * max(*threads, *descriptors))
+    axes.set_xlabel(f"{part.name} (gray: warm-up)")
+    axes.legend(frameon=False, fontsize=8, loc="upper right", ncols=2)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    _mark_warm_up(axes, part)
+
+
+def _mark_warm_up(axes: Any, part: Part) -> None:
+    axes.axvspan(0, part.warm_up, color="#eeeeee", zorder=0)
+    axes.set_xlim(0, part.calls)
 
 
 def _probe() -> Callable[[int], Sample]:

@@ -51,6 +51,11 @@ def read_header(data: bytes, source: str) -> Header:
                 header = read(data)
             except _DamagedError as error:
                 raise ImageError(f"{source}: damaged {kind} file: {error}") from error
+            except _OtherError as error:
+                raise ImageError(
+                    f"{source}: this {kind} file is not read here: {error}; save it with 8 bits a "
+                    "channel, as PNG for one"
+                ) from error
             except (struct.error, IndexError, OverflowError) as error:
                 raise ImageError(f"{source}: the {kind} file ends in its header") from error
             if header.width < 1 or header.height < 1:
@@ -71,10 +76,17 @@ class _DamagedError(Exception):
     pass
 
 
+class _OtherError(Exception):
+    """A sound file, of which the decoder would make a picture with the wrong colors."""
+
+
 def _jpeg(data: bytes) -> Header:
     size: tuple[int, int] | None = None
     position = 2
-    while marker := _JPEG_MARKER.search(data, position):
+    for _ in range(_MOST_PARTS):
+        marker = _JPEG_MARKER.search(data, position)
+        if marker is None:
+            break
         code, position = marker[1][0], marker.end()
         if code == _JPEG_END or (code == _JPEG_SCAN and size is None):
             raise _DamagedError("it holds no picture")
@@ -88,13 +100,31 @@ def _jpeg(data: bytes) -> Header:
     # two bytes of the end, and a thumbnail with an end of its own comes before them.
     if size is None or data.rfind(bytes((0xFF, _JPEG_END)), position) < 0:
         raise _DamagedError("it is cut off before its end")
+    # Each scan goes over the whole picture again, and eleven bytes are one.
+    begin = bytes((0xFF, _JPEG_SCAN))
+    if data.count(begin, position) > _MOST_JPEG_SCANS and _scans(data, position) > _MOST_JPEG_SCANS:
+        raise _DamagedError(f"it goes over the picture more than {_MOST_JPEG_SCANS} times")
     return Header("JPEG", *size)
+
+
+def _scans(data: bytes, position: int) -> int:
+    """How many there are from the first on, whose marker ends at the position."""
+    count = 1
+    while count <= _MOST_JPEG_SCANS and (marker := _JPEG_MARKER.search(data, position)):
+        code, position = marker[1][0], marker.end()
+        if code == _JPEG_END:
+            break
+        count += code == _JPEG_SCAN
+        position += int.from_bytes(data[position : position + 2], "big")
+    return count
 
 
 def _png(data: bytes) -> Header:
     # The decoder sets aside as much memory as a part of the file says that it needs.
     position = 8
-    while position < len(data):
+    for _ in range(_MOST_PARTS):
+        if position >= len(data):
+            break
         length, name = struct.unpack_from(">I4s", data, position)
         if (name == b"IHDR") != (position == 8):
             raise _DamagedError("it does not begin with its one header")
@@ -114,6 +144,9 @@ def _bmp(data: bytes) -> Header:
     if struct.unpack_from("<I", data, 14)[0] == 12:
         return Header("BMP", *struct.unpack_from("<HH", data, 18))
     width, height = struct.unpack_from("<ii", data, 18)
+    bits, packing = struct.unpack_from("<HI", data, 28)
+    if (bits, packing) == (32, _BMP_MASKS) and data[54:66] != _BMP_BGR:
+        raise _OtherError("its bytes are in another order than blue, green, red")
     return Header("BMP", width, abs(height))
 
 
@@ -136,28 +169,39 @@ def _webp(data: bytes) -> Header:
 
 def _tiff(data: bytes) -> Header:
     order = "<" if data[:2] == b"II" else ">"
-    if struct.unpack_from(f"{order}H", data, 2)[0] == 43:
+    big = struct.unpack_from(f"{order}H", data, 2)[0] == 43
+    if big:
         (directory,) = struct.unpack_from(f"{order}Q", data, 8)
         (entries,) = struct.unpack_from(f"{order}Q", data, directory)
-        first, step, value_at = directory + 8, 20, 12
+        first, step, length = directory + 8, 20, "Q"
     else:
         (directory,) = struct.unpack_from(f"{order}I", data, 4)
         (entries,) = struct.unpack_from(f"{order}H", data, directory)
-        first, step, value_at = directory + 2, 12, 8
-    forms = {3: "H", 4: "I", 16: "Q"}
-    size: dict[int, int] = {}
+        first, step, length = directory + 2, 12, "I"
+    room = struct.calcsize(length)
+    found: dict[int, int] = {}
     if entries > _MOST_TIFF_ENTRIES:
         raise _DamagedError(f"it claims {entries} entries")
     for entry in range(entries):
         at = first + step * entry
         tag, form = struct.unpack_from(f"{order}HH", data, at)
-        if tag in size:
-            raise _DamagedError("it says twice how large it is")
-        if tag in (256, 257) and form in forms:
-            (size[tag],) = struct.unpack_from(f"{order}{forms[form]}", data, at + value_at)
-    if len(size) < 2:
+        if tag not in _TIFF_TAGS or form not in _TIFF_FORMS:
+            continue
+        if tag in found:
+            raise _DamagedError("it says one thing twice")
+        value = f"{order}{_TIFF_FORMS[form]}"
+        count, place = *struct.unpack_from(f"{order}{length}", data, at + 4), at + 4 + room
+        # Of several values, one for each channel, only the place is there.
+        if count * struct.calcsize(value) > room:
+            (place,) = struct.unpack_from(f"{order}{length}", data, place)
+        (found[tag],) = struct.unpack_from(value, data, place)
+    if not {_TIFF_WIDTH, _TIFF_HEIGHT} <= found.keys():
         raise _DamagedError("it does not say how large it is")
-    return Header("TIFF", size[256], size[257])
+    if found.get(_TIFF_SAMPLES, _TIFF_UNSIGNED) != _TIFF_UNSIGNED:
+        raise _OtherError("its numbers have a sign or a fraction, and so no known range")
+    if found.get(_TIFF_COLORS) in _TIFF_LAB:
+        raise _OtherError("its colors are L*a*b*, which is not read here")
+    return Header("TIFF", found[_TIFF_WIDTH], found[_TIFF_HEIGHT])
 
 
 def _jpeg2000(data: bytes) -> Header:
@@ -204,7 +248,9 @@ def _properties(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Name, start and end of the content of each box of the ISO base media file format."""
-    while start + 8 <= end:
+    for _ in range(_MOST_PARTS):
+        if start + 8 > end:
+            break
         length, name = struct.unpack_from(">I4s", data, start)
         content = start + 8
         if length == 1:
@@ -221,14 +267,30 @@ def _pnm(data: bytes) -> Header:
     size = _PNM_SIZE.match(data)
     if size is None:
         raise _DamagedError("it does not say how large it is")
+    if data[1:2] not in _PNM_BITMAPS:
+        white = _PNM_WHITE.match(data, size.end())
+        if white is None or int(white[1]) not in (255, 65535):
+            raise _OtherError("its white is neither 255 nor 65535")
     return Header("PNM", int(size[1]), int(size[2]))
 
 
-_JPEG_MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd7\xff])")
+# Nothing here may go back over what it has passed: a file can be one long run of anything.
+_JPEG_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")
+_GAP = rb"(?:\s|#[^\n]*+\n)*+"
 _CODESTREAM = b"\xff\x4f\xff\x51"
 _JPEG_SCAN, _JPEG_END = 0xDA, 0xD9
+# A part is a few bytes at the least, so that a file of nothing else would take minutes.
+_MOST_PARTS = 1_000_000
+# What is written has about ten; libjpeg-turbo advises against more than 500.
+_MOST_JPEG_SCANS = 100
+_BMP_MASKS, _BMP_BGR = 3, struct.pack("<III", 0xFF0000, 0xFF00, 0xFF)
 _MOST_TIFF_ENTRIES = 4096
-_PNM_SIZE = re.compile(rb"P[1-6]\s(?:\s|#[^\n]*\n)*(\d{1,9})\s(?:\s|#[^\n]*\n)*(\d{1,9})\s")
+_TIFF_FORMS = {3: "H", 4: "I", 16: "Q"}
+_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_COLORS, _TIFF_SAMPLES = _TIFF_TAGS = (256, 257, 262, 339)
+_TIFF_UNSIGNED, _TIFF_LAB = 1, (8, 9, 10)
+_PNM_BITMAPS = (b"1", b"4")
+_PNM_WHITE = re.compile(rb"%b(\d{1,5})\s" % _GAP)
+_PNM_SIZE = re.compile(rb"P[1-6]\s%b(\d{1,9})\s%b(\d{1,9})\s" % (_GAP, _GAP))
 _HEIF = re.compile(rb".{4}ftyp(heic|heix|heim|heis|hevc|hevx|mif1|msf1)", re.DOTALL)
 # AVIF turns anticlockwise first and mirrors after it, at the vertical (1) or horizontal axis (0).
 _AVIF_ORIENTATION = {

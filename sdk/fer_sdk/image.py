@@ -66,7 +66,9 @@ def load_image(
     Files are decoded by OpenCV: JPEG, PNG, WebP, GIF (its first frame), BMP, TIFF, AVIF,
     JPEG 2000 and PNM. The orientation that a file or a Pillow image carries is applied (OpenCV 4
     knows that of JPEG, TIFF and AVIF files only). 16 bits per channel become 8. Transparency is
-    left out, not blended: a pixel has the color that is stored for it.
+    left out, not blended: a pixel has the color that is stored for it. Files whose numbers have no
+    known range (floating point and signed TIFF) or another meaning (L*a*b*, PNM whose white is not
+    255 or 65535) are refused.
 
     Args:
         image: a path, the content of a picture file (bytes), a Pillow image, or a numpy array of
@@ -168,7 +170,8 @@ def _read(path: str | os.PathLike[str], source: str, max_bytes: int) -> bytes:
     try:
         # Looked at before it is opened, because opening a named pipe waits for a writer.
         found = file.stat()
-        if stat.S_ISREG(found.st_mode) and found.st_size <= max_bytes:
+        # What the kernel makes up has no size, and reading some of it waits too.
+        if stat.S_ISREG(found.st_mode) and 0 < found.st_size <= max_bytes:
             with file.open("rb") as stream:
                 return stream.read(max_bytes)
     except (OSError, ValueError) as error:
@@ -178,6 +181,8 @@ def _read(path: str | os.PathLike[str], source: str, max_bytes: int) -> bytes:
         raise ImageError(f"{source}: a folder, not a picture")
     if not stat.S_ISREG(found.st_mode):
         raise ImageError(f"{source}: neither a file nor a link to one")
+    if not found.st_size:
+        raise ImageError(f"{source}: empty")
     raise ImageError(f"{source}: {found.st_size} bytes are more than the {max_bytes} that are read")
 
 

@@ -15,6 +15,8 @@ from fer_sdk.errors import ModelError
 _VARINT, _EIGHT_BYTES, LENGTH, _FOUR_BYTES = 0, 1, 2, 5
 _DEEPEST = 100
 """How many messages may lie in each other; protobuf itself reads no more."""
+_MOST_FIELDS = 1_000_000
+"""Ours have 3,000. Two bytes are a field, and a file of nothing else would take minutes."""
 
 # The fields that lead to tensors, by message: field number to the message that it holds.
 _FIELDS: Mapping[str, Mapping[int, str]] = {
@@ -62,7 +64,7 @@ class NoProtobufError(Exception):
 
 def _walk(content: memoryview, source: str) -> int:
     """Look at every tensor; the number of graphs at the top."""
-    graphs = 0
+    graphs = seen = 0
     left = [("Model", content, 0)]
     while left:
         message, part, depth = left.pop()
@@ -70,6 +72,9 @@ def _walk(content: memoryview, source: str) -> int:
             raise NoProtobufError(f"messages lie in each other more than {_DEEPEST} deep")
         inside = _FIELDS[message]
         for number, value in fields(part):
+            seen += 1
+            if seen > _MOST_FIELDS:
+                raise NoProtobufError(f"it has more than {_MOST_FIELDS:,} fields")
             if message == "Tensor":
                 if number == _EXTERNAL_DATA or (number == _DATA_LOCATION and value != 0):
                     raise ModelError(

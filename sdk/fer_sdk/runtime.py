@@ -389,9 +389,10 @@ def read_model(path: Path, *, max_bytes: int = MAX_MODEL_BYTES) -> bytes:
         ModelError: it is not there, not a file, too large or cannot be read; names the file.
     """
     try:
-        # Looked at before it is opened, because opening a named pipe waits for a writer.
+        # Looked at before it is opened, because opening a named pipe waits for a writer. What the
+        # kernel makes up has no size, and reading some of it waits too.
         found = path.stat()
-        if stat.S_ISREG(found.st_mode) and found.st_size <= max_bytes:
+        if stat.S_ISREG(found.st_mode) and 0 < found.st_size <= max_bytes:
             with path.open("rb") as file:
                 return file.read(max_bytes)
     except (OSError, ValueError) as error:
@@ -399,6 +400,8 @@ def read_model(path: Path, *, max_bytes: int = MAX_MODEL_BYTES) -> bytes:
         raise ModelError(f"{path}: cannot be read: {reason}") from error
     if not stat.S_ISREG(found.st_mode):
         raise ModelError(f"{path}: not a file")
+    if not found.st_size:
+        raise ModelError(f"{path}: empty")
     raise ModelError(f"{path}: {found.st_size} bytes are more than the {max_bytes} that are read")
 
 

@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fer_sdk.errors import ImageError, SettingError, VideoError
-from fer_sdk.image import Color, ImageLike, load_image
+from fer_sdk.image import PICTURES, Color, ImageLike, load_image
 from fer_sdk.quiet import quiet, quiet_opening
-from fer_sdk.video_container import COUNTED, container, is_cut
+from fer_sdk.video_capture import open_capture
+from fer_sdk.video_container import COUNTED, container, is_cut, shown_seconds
 
 USUAL_RATE = 30.0
 """Frames a second of what does not tell."""
@@ -216,7 +217,7 @@ def _file_shots(path: Path, name: str, capture: Any, color: Color, clock: _Clock
     if not index:
         raise VideoError(f"{name}: holds no frame that can be decoded: it is damaged or cut")
     try:
-        cut, counted = is_cut(path), container(path) in COUNTED
+        cut, counted, shown = is_cut(path), container(path) in COUNTED, shown_seconds(path)
     except OSError as error:
         raise VideoError(f"{name}: cannot be read: {error.strerror or error}") from error
     if cut:
@@ -224,6 +225,8 @@ def _file_shots(path: Path, name: str, capture: Any, color: Color, clock: _Clock
             f"{name}: the file is cut: it ends after {index} frames, at {moment:.2f} s, before its "
             "container does"
         )
+    if shown is not None and rate is not None:
+        count = min(count, shown * rate)
     # Frames that were left out on purpose leave no gap at the end.
     few = index < _ALMOST_ALL * count - _LAST_FRAMES
     if counted and few and rate and end < (_ALMOST_ALL * count - _LAST_FRAMES) / rate:
@@ -322,11 +325,12 @@ def _is_text(name: str) -> bool:
 
 def _open_file(path: Path, name: str, max_pixels: int | None) -> Any:
     try:
-        with quiet_opening():
-            capture = cv2.VideoCapture(str(path))
+        capture = open_capture(path)
     except cv2.error as error:
         raise VideoError(f"{name}: OpenCV cannot open it: {error.err}") from error
     if not capture.isOpened():
+        if path.suffix.lower() in PICTURES:
+            raise VideoError(f"{name}: a picture, not a video: predict is what takes it")
         raise VideoError(f"{name}: not a video that OpenCV can read, or one that is damaged or cut")
     width, height = (
         _claimed(capture, cv2.CAP_PROP_FRAME_WIDTH),

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from fer_sdk.errors import VideoError
 from fer_sdk.quiet import quiet, quiet_opening
 from fer_sdk.save import path_written_whole
+from fer_sdk.video_capture import open_capture
 from fer_sdk.video_container import is_cut
 
 _CODECS = {".mp4": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG", ".webm": "VP80"}
@@ -27,6 +28,7 @@ Show = Callable[[float, npt.NDArray[np.uint8]], None]
 _LONGEST_PAUSE = 10.0
 _LOWEST_RATE, _HIGHEST_RATE = 1.0, 1000.0
 _ROOM, _FRAMES_A_LOOK = 2**20, 32
+_FULL = "no space left on the disk"
 
 
 @contextmanager
@@ -101,14 +103,16 @@ class _Film:
         self._write(1)
         self.release()
         # OpenCV does not tell when a write failed: an end that is missing does.
-        with quiet_opening():
-            capture = cv2.VideoCapture(str(self._temporary))
+        capture = open_capture(self._temporary)
+        with quiet():
             there = capture.get(cv2.CAP_PROP_FRAME_COUNT) if capture.isOpened() else 0
             capture.release()
         missing = abs(there - self._written) > max(2, self._written / 100)
         if missing or is_cut(self._temporary):
             raise VideoError(
-                f"{self._target}: cannot be written: {self._room()}the file did not come out whole"
+                f"{self._target}: cannot be written: "
+                + (f"{_FULL}; " if self._is_full() else "")
+                + "the file did not come out whole"
             )
 
     def release(self) -> None:
@@ -133,15 +137,14 @@ class _Film:
 
     def _write(self, times: int) -> None:
         for _ in range(times):
-            if self._written % _FRAMES_A_LOOK == 0 and self._room():
-                raise VideoError(f"{self._target}: cannot be written: {self._room()}")
+            if self._written % _FRAMES_A_LOOK == 0 and self._is_full():
+                raise VideoError(f"{self._target}: cannot be written: {_FULL}")
             with quiet():
                 self._writer.write(self._last)
             self._written += 1
 
-    def _room(self) -> str:
-        full = shutil.disk_usage(self._target.absolute().parent).free < _ROOM
-        return "no space left on the disk; " if full else ""
+    def _is_full(self) -> bool:
+        return shutil.disk_usage(self._target.absolute().parent).free < _ROOM
 
 
 def _fitted(frame: npt.NDArray[np.uint8], width: int, height: int) -> npt.NDArray[np.uint8]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import sys
+
 # Importing a command's module is what adds the command, in this order.
 from fer_sdk.cli import predict  # isort: skip
 from fer_sdk.cli import video  # isort: skip
@@ -12,7 +16,17 @@ from fer_sdk.cli.app import app
 
 __all__ = ["app", "dataset", "info", "main", "predict", "video", "webcam"]
 
+_CANNOT_PRINT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
 
 def main() -> None:
     """The console command."""
-    app(prog_name="fer")
+    try:
+        app(prog_name="fer")
+    except OSError as error:
+        # What else can go wrong with files is told by name where it happens.
+        if error.errno not in _CANNOT_PRINT:
+            raise
+        # What is left to print would fail once more when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(f"fer: standard output cannot be written: {error.strerror}")

@@ -110,13 +110,13 @@ def session_without_network(rooms: Rooms, photos: Sequence[Path]) -> str:
     Raises:
         TraceError: there can be no such namespace here, or the session failed in it.
     """
-    control = _alone([sys.executable, "-c", _SEND], rooms)
+    control = alone([sys.executable, "-c", _SEND], rooms)
     if control.returncode == 0 or "Network is unreachable" not in control.stderr:
         raise TraceError(
             "a network namespace cannot be made here ('unshare --net' of util-linux, which needs "
             f"user namespaces or root): {control.stderr.strip()[-300:]}"
         )
-    done = _alone(_session(rooms, photos), rooms)
+    done = alone(_session(rooms, photos), rooms)
     if done.returncode != 0:
         raise TraceError(f"without a network the session fails: {done.stderr.strip()[-800:]}")
     return done.stdout
@@ -127,7 +127,12 @@ def _session(rooms: Rooms, photos: Sequence[Path]) -> list[str]:
     return [sys.executable, "-m", "fer_sdk.promise.session", str(rooms.asked), *here]
 
 
-def _alone(command: Sequence[str], rooms: Rooms) -> subprocess.CompletedProcess[str]:
+def alone(command: Sequence[str], rooms: Rooms) -> subprocess.CompletedProcess[str]:
+    """Run any program in a network namespace of its own, where no interface is up.
+
+    Raises:
+        TraceError: there is no unshare, or it takes too long.
+    """
     try:
         return subprocess.run(
             ["unshare", "--map-root-user", "--net", "--", *command],

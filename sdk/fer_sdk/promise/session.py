@@ -2,9 +2,9 @@
 
     python -m fer_sdk.promise.session FOLDER [PHOTO...]
 
-It writes into ``FOLDER`` alone, as somebody would who asks for annotated pictures, and prints what
-it found as JSON, one line for each detector. It ends with a pipeline still open, so that what
-happens at the end of the interpreter is seen too.
+It writes into ``FOLDER`` alone, as somebody would who asks for annotated pictures and a video, and
+prints what it found as JSON, one line for each detector. It ends with a pipeline still open, so
+that what happens at the end of the interpreter is seen too.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ import numpy as np
 from fer_sdk import DetectorError, FerPipeline, annotate, load_image
 from fer_sdk.detectors import DetectorName
 from fer_sdk.save import save_image
+from fer_sdk.video_write import open_video
 
 DETECTORS: tuple[DetectorName | None, ...] = ("mediapipe", "blazeface", None)
 _SIDES = 240, 320
+_FRAMES, _RATE = 3, 25
 
 
 def run(folder: Path, photos: Sequence[Path], out: TextIO) -> None:
@@ -49,7 +51,12 @@ def run(folder: Path, photos: Sequence[Path], out: TextIO) -> None:
         with pipeline:
             found = [_look(pipeline, photo, folder) for photo in photos]
             batch = pipeline.predict_batch(photos, on_error="raise")
-        faces = {"faces": found, "batch": [[face.to_dict() for face in one] for one in batch]}
+            film = _film(pipeline, photos[0], folder)
+        faces = {
+            "faces": found,
+            "batch": [[face.to_dict() for face in one] for one in batch],
+            "film": film,
+        }
         out.write(json.dumps({"detector": detector, **faces}) + "\n")
     _left_open.append(FerPipeline())
     _left_open[0].predict(photos[0])
@@ -59,10 +66,19 @@ def _look(pipeline: FerPipeline, photo: Path, folder: Path) -> list[dict[str, ob
     faces = pipeline.predict(photo)
     pixels = load_image(photo)
     pipeline.predict(pixels, color="rgb")
-    for _ in pipeline.stream([pixels] * 3, color="rgb"):
-        pass
     save_image(annotate(pixels, faces, color="rgb"), folder / f"annotated-{photo.stem}.jpg")
     return [face.to_dict() for face in faces]
+
+
+def _film(pipeline: FerPipeline, photo: Path, folder: Path) -> list[dict[str, object]]:
+    """Frames as arrays and out of a video file, which is made of them."""
+    pixels = load_image(photo)
+    path = folder / f"film-of-{photo.stem}.mp4"
+    with open_video(path, _RATE) as show:
+        for frame in pipeline.stream([pixels] * _FRAMES, color="rgb", fps=_RATE, images=True):
+            assert frame.image is not None
+            show(frame.time, annotate(frame.image, frame.faces, color="rgb")[..., ::-1])
+    return [frame.to_dict() for frame in pipeline.stream(path)]
 
 
 _left_open: list[FerPipeline] = []
