@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 # Nothing heavy is imported here: --help and a wrong option answer at once.
 
 _EXAMPLES = """
-[bold]Examples[/bold]
+**Examples**
 
   fer-bench                                     this machine, in a minute or two
 
@@ -56,7 +56,7 @@ app = typer.Typer(
     cls=_RunByDefault,
     add_completion=False,
     no_args_is_help=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     help="How fast the pipeline is on this machine, and how far from what it could be.",
     epilog=_EXAMPLES,
@@ -540,7 +540,7 @@ def tracking(
 
 
 _DETECTION_EXAMPLES = """
-[bold]Examples[/bold]
+**Examples**
 
   fer-bench detection                           false alarms, and faces of all sizes and tilts
 

@@ -31,7 +31,7 @@ app = typer.Typer(
     help="Turn trained checkpoints into the ONNX files that fer-sdk runs, with proof that they "
     "give what the networks give.",
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
 

@@ -24,7 +24,7 @@ app = typer.Typer(
     name="fer-train",
     help="Train the emotion and landmark networks of fer-sdk, and measure them.",
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -147,7 +147,7 @@ def landmarks(
     """Train the landmark network: ResNet18 for eye centres and lip corners.
 
     The ground truth of FER2013's faces comes with the package; for other faces make it with
-    [bold]fer-train extract-landmarks[/bold]. Otherwise as [bold]fer-train emotion[/bold].
+    **fer-train extract-landmarks**. Otherwise as **fer-train emotion**.
     """
     from fer_training.faces import read_faces
     from fer_training.fit import Run, train_landmarks
@@ -357,7 +357,7 @@ def extract_landmarks(
     """Make ground-truth landmarks with MediaPipe's landmarker.
 
     Only needed for faces other than FER2013's. Fetch the bundle with
-    [bold]fer-train fetch face-landmarker[/bold].
+    **fer-train fetch face-landmarker**.
     """
     import numpy as np
     from rich.progress import Progress
