@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,10 @@ def test_runs_that_are_done_are_not_trained_again(
     assert accuracy.values[1] == metrics["splits"]["PublicTest"]["accuracy"]
     assert accuracy.values[:1] == first.variants["attention"]["accuracy"].values
     assert not list((tmp_path / "runs").rglob("*.ckpt"))
+    # Threads in place of processes, each of which would load PyTorch anew.
+    monkeypatch.setattr(
+        ablation, "ProcessPoolExecutor", lambda jobs, mp_context: ThreadPoolExecutor(jobs)
+    )
     assert ablate(faces, None, base, seeds=[1, 2], jobs=2, **plan) == both  # type: ignore[arg-type]
 
     text = write_ablation(both, tmp_path / "report").read_text()
