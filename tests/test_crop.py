@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fer_sdk.crop import CropGeometry, Square, centred_square, crop_gray, resize_square
+from fer_sdk.crop import (
+    CropGeometry,
+    Square,
+    centred_square,
+    crop_around,
+    crop_gray,
+    eye_line,
+    resize_square,
+    upright,
+)
 from fer_sdk.face import Box
 
 Pixels = npt.NDArray[np.uint8]
@@ -205,3 +214,30 @@ def test_a_large_square_looks_as_a_smaller_one_does() -> None:
 )
 def test_centred_square(width: int, height: int, square: Square) -> None:
     assert centred_square(width, height) == square
+
+
+def _blobs(tilt: float) -> Pixels:
+    """Two eyes and a mouth in the middle of a picture, tilted clockwise by an angle in degrees."""
+    turn = np.radians(tilt)
+    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    x, y = np.meshgrid(np.arange(400.0), np.arange(300.0))
+    picture = np.full((300, 400), 20.0)
+    for point in ((-40, -30), (40, -30), (0, 50)):
+        at = rotation @ np.array(point) + (199.5, 149.5)
+        picture += 200 * np.exp(-((x - at[0]) ** 2 + (y - at[1]) ** 2) / 200)
+    return picture.clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("tilt", [0.0, 17.0, -33.0, 90.0, -178.0])
+def test_a_tilted_face_turned_upright_is_the_face_that_it_was(tilt: float) -> None:
+    square = Square(120, 70, 160)
+    expected = crop_gray(_blobs(0.0), square, 48).astype(np.int64)
+    given = upright(crop_around(_blobs(tilt), square, 48), tilt, 48)
+    assert (given.shape, given.dtype) == ((48, 48), np.dtype(np.uint8))
+    assert np.abs(given - expected).max() <= 12
+    assert np.abs(given - expected).mean() < 1
+
+
+def test_the_eye_line_is_measured_clockwise() -> None:
+    eyes = np.array([[[0.2, 0.4], [0.6, 0.4]], [[0.2, 0.4], [0.6, 0.8]], [[0.5, 0.9], [0.5, 0.1]]])
+    assert eye_line(eyes.astype(np.float32)) == pytest.approx([0, 45, -90])

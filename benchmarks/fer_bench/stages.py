@@ -57,6 +57,7 @@ class StagedPipeline:
                 detector=_TimedDetector(parts.detector, self._mark),
                 landmarks=_TimedLandmarks(parts.landmarks, self._mark),
                 emotion=_TimedEmotion(parts.emotion, self._mark),
+                align_beyond=parts.align_beyond,
             )
         )
         if not self._pipeline.predict(image):

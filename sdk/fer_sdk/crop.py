@@ -19,6 +19,16 @@ from fer_sdk.face import Box
 # A larger square is thinned before it is cut: the memory that it takes grows with its area.
 _LARGEST_SIDE = 8192
 
+# What is kept around a square so that it can be turned by any angle: just over its diagonal.
+_AROUND = 1.5
+_AROUND_PIXELS = 2
+
+ALIGN_BEYOND = 15.0
+"""From which tilt on, in degrees, turning a face upright helps to read its emotion.
+
+Measured by ``fer-train align``: at 10 degrees it makes no difference, at 20 it does.
+"""
+
 
 class Square(NamedTuple):
     """A square in whole pixels of an image; it may reach beyond the image's edges."""
@@ -85,6 +95,63 @@ def crop_gray(image: npt.NDArray[np.uint8], square: Square, size: int) -> npt.ND
     if before_x or before_y or after_x or after_y:
         gray = cv2.copyMakeBorder(gray, before_y, after_y, before_x, after_x, cv2.BORDER_REPLICATE)
     return resize_square(np.asarray(gray, np.uint8), size)
+
+
+def eye_line(landmarks: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Angle of the line between the eyes, in degrees ``[N]``: positive where the right one of the
+    image is the lower one.
+
+    Args:
+        landmarks: ``[N, 4, 2]``, in the SDK's order.
+    """
+    across = (landmarks[:, 1] - landmarks[:, 0]).astype(np.float64)
+    return np.degrees(np.arctan2(across[:, 1], across[:, 0]))
+
+
+def crop_around(image: npt.NDArray[np.uint8], square: Square, size: int) -> npt.NDArray[np.uint8]:
+    """Cut out what ``upright`` needs of an image.
+
+    Args:
+        image: as of ``crop_gray``.
+        square: the square that is to be turned.
+        size: side of the upright square in pixels.
+
+    Returns:
+        uint8 gray ``[2 * size, 2 * size]``, of half as much again as the square's side.
+    """
+    side = max(1, round(_AROUND * square.side))
+    before = (side - square.side) // 2
+    around = Square(square.x - before, square.y - before, side)
+    return crop_gray(image, around, _AROUND_PIXELS * size)
+
+
+def upright(around: npt.NDArray[np.uint8], degrees: float, size: int) -> npt.NDArray[np.uint8]:
+    """The square that ``crop_around`` was given, turned about its middle.
+
+    Args:
+        around: what ``crop_around`` gave for ``size``.
+        degrees: how far the face is tilted clockwise: its ``eye_line``.
+        size: side of the result in pixels.
+
+    Returns:
+        uint8 gray ``[size, size]``, in which the line between the eyes is level.
+    """
+    turn = math.radians(degrees)
+    scale = _AROUND_PIXELS / _AROUND
+    cos, sin = scale * math.cos(turn), scale * math.sin(turn)
+    middle, centre = (size - 1) / 2, (around.shape[0] - 1) / 2
+    # Where each pixel of the result comes from.
+    source = np.array(
+        [
+            [cos, -sin, centre - (cos - sin) * middle],
+            [sin, cos, centre - (sin + cos) * middle],
+        ]
+    )
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    turned = cv2.warpAffine(
+        around, source, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE
+    )
+    return np.asarray(turned, np.uint8)
 
 
 def _span(start: int, side: int, length: int) -> tuple[int, int, int, int]:

@@ -8,7 +8,7 @@ import math
 import os
 import threading
 import weakref
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Literal, NamedTuple, NoReturn, Self, TypeVar, get_args, overload
@@ -19,7 +19,15 @@ import numpy.typing as npt
 from fer_sdk import __version__, runtime
 from fer_sdk.bundle import is_bundled, read_bundled
 from fer_sdk.contract import Precision, Task
-from fer_sdk.crop import Square, centred_square, crop_gray
+from fer_sdk.crop import (
+    ALIGN_BEYOND,
+    Square,
+    centred_square,
+    crop_around,
+    crop_gray,
+    eye_line,
+    upright,
+)
 from fer_sdk.detectors import DetectorName, open_detector
 from fer_sdk.detectors.base import Detection, Detector, clamped
 from fer_sdk.detectors.confirmed import SURE, ConfirmedDetector
@@ -123,12 +131,14 @@ class Parts(NamedTuple):
         landmarks: the landmarks model.
         detector: the face detector; None where each image is one face.
         again: what looks again at small pictures in which the detector found nothing.
+        align_beyond: tilt of the eyes, in degrees, from which on a face is turned upright.
     """
 
     emotion: EmotionModel
     landmarks: LandmarksModel
     detector: Detector | None
     again: SecondLook | None = None
+    align_beyond: float | None = ALIGN_BEYOND
 
 
 class FerPipeline:
@@ -154,6 +164,7 @@ class FerPipeline:
         min_detection_score: float = 0.5,
         face_crops: bool = True,
         tiles: int = 1,
+        align_beyond: float | None = ALIGN_BEYOND,
         max_pixels: int = MAX_PIXELS,
         max_bytes: int = MAX_BYTES,
         provider_options: Mapping[str, str] | None = None,
@@ -191,6 +202,9 @@ class FerPipeline:
                 longer side are looked at too. 4 find faces down to a twentieth, for 12 to 16 more
                 runs of the detector, and find something in more pictures that show no face: ask
                 for a higher ``min_detection_score`` with them.
+            align_beyond: a face whose eyes are on a line that is tilted by more than this many
+                degrees, 0..180, is turned upright before its emotion is read. Upright faces are
+                left as they are: nothing is gained by turning them. None turns no face.
             max_pixels: larger pictures are refused before they are decoded.
             max_bytes: larger files are refused before they are read.
             provider_options: onnxruntime's own options for the provider of a named device, such as
@@ -211,6 +225,8 @@ class FerPipeline:
             raise SettingError(f"tiles must be at least 1, not {tiles}")
         if max_bytes < 1:
             raise SettingError(f"max_bytes must be at least 1, not {max_bytes}")
+        if align_beyond is not None and not 0 <= align_beyond <= 180:
+            raise SettingError(f"align_beyond must be from 0 to 180, or None, not {align_beyond}")
         self._limits = {"max_pixels": max_pixels, "max_bytes": max_bytes}
         self._process = os.getpid()
         device = runtime.known_device(device)
@@ -234,7 +250,7 @@ class FerPipeline:
         if opened is not None and named and min_detection_score < SURE:
             opened = ConfirmedDetector(opened, landmarks)
         again = SecondLook(min_detection_score) if named and face_crops else None
-        self._parts: Parts | None = Parts(emotion, landmarks, opened, again)
+        self._parts: Parts | None = Parts(emotion, landmarks, opened, again, align_beyond)
         self._under_way = 0
         self._idle = threading.Condition()
         self.info = PipelineInfo(
@@ -341,7 +357,7 @@ class FerPipeline:
                     # On its own: its cause would keep the whole file in memory.
                     found.append(named)
                 else:
-                    found.append(_find(parts, pixels, max_faces))
+                    found.append([_kept(face) for face in _find(parts, pixels, max_faces)])
             together = [face for one in found if isinstance(one, list) for face in one]
             faces = iter(_faces(parts, together))
             return [[next(faces) for _ in one] if isinstance(one, list) else one for one in found]
@@ -535,6 +551,13 @@ class _Found(NamedTuple):
     square: Square
     for_landmarks: npt.NDArray[np.uint8]
     for_emotion: npt.NDArray[np.uint8]
+    around: Callable[[], npt.NDArray[np.uint8]]
+
+
+def _kept(found: _Found) -> _Found:
+    """The face without its image, which is let go of."""
+    around = found.around()
+    return found._replace(around=lambda: around)
 
 
 def _find(parts: Parts, image: npt.NDArray[np.uint8], max_faces: int | None) -> list[_Found]:
@@ -579,7 +602,8 @@ def _framed(
         for_emotion = for_landmarks
     else:
         for_emotion = crop_gray(image, square_e, emotion.input_size)
-    return _Found(box, score, square_l, for_landmarks, for_emotion)
+    around = functools.partial(crop_around, image, square_e, emotion.input_size)
+    return _Found(box, score, square_l, for_landmarks, for_emotion, around)
 
 
 def _faces(parts: Parts, found: list[_Found]) -> list[Face]:
@@ -587,7 +611,12 @@ def _faces(parts: Parts, found: list[_Found]) -> list[Face]:
     if not found:
         return []
     fractions = parts.landmarks.landmarks(np.stack([face.for_landmarks for face in found]))
-    scores = parts.emotion.scores(np.stack([face.for_emotion for face in found]))
+    crops = np.stack([face.for_emotion for face in found])
+    if parts.align_beyond is not None:
+        tilts = eye_line(fractions)
+        for place in np.flatnonzero(np.abs(tilts) > parts.align_beyond):
+            crops[place] = upright(found[place].around(), float(tilts[place]), crops.shape[1])
+    scores = parts.emotion.scores(crops)
     labels = parts.emotion.metadata.labels
     return [
         _face(*of_face, labels)

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from fer_sdk.crop import ALIGN_BEYOND, eye_line
 from fer_sdk.model import EmotionModel, LandmarksModel
 from fer_training import plots
 from fer_training.evaluate import at_model_size, check_labels
@@ -35,8 +36,9 @@ class TiltFigures:
         tilt: in degrees; every second face is tilted to the left, the others to the right.
         as_it_is: accuracy on the tilted crops.
         aligned: on crops turned by the eyes that the landmark model finds.
+        as_default: the same, but only those that it finds tilted by more than ``ALIGN_BEYOND``.
         aligned_by_truth: on crops turned by the true eyes, where they are known.
-        gain: ``aligned`` minus ``as_it_is``.
+        gain: ``as_default`` minus ``as_it_is``.
         interval: half width of the 95 % interval of the gain, over faces.
         angle_error: mean distance in degrees between the eye lines that the landmark model and the
             truth give; None where the truth knows no face.
@@ -45,6 +47,7 @@ class TiltFigures:
     tilt: float
     as_it_is: float
     aligned: float
+    as_default: float
     aligned_by_truth: float
     gain: float
     interval: float
@@ -70,17 +73,6 @@ class Alignment:
     faces: int
     natural_tilt: float | None
     tilts: tuple[TiltFigures, ...]
-
-
-def eye_line(landmarks: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """Angle of the line between the eyes, in degrees ``[N]``: positive where the right one of the
-    image is the lower one.
-
-    Args:
-        landmarks: ``[N, 4, 2]``, in the SDK's order.
-    """
-    across = (landmarks[:, 1] - landmarks[:, 0]).astype(np.float64)
-    return np.degrees(np.arctan2(across[:, 1], across[:, 0]))
 
 
 def turned(
@@ -150,15 +142,17 @@ def measure_alignment(
         seen = landmarks.landmarks(at_model_size(turned(part.images, tilted), landmarks))
         found = eye_line(seen)
         plain, aligned = right(tilted), right(tilted - found)
+        by_default = np.where(np.abs(found) > ALIGN_BEYOND, aligned, plain)
         # A face without truth keeps its tilt.
         by_truth = right(np.where(known, -natural, tilted))
-        gains = aligned.astype(np.float64) - plain
+        gains = by_default.astype(np.float64) - plain
         off = _wrapped(found - (natural + tilted))[known]
         figures.append(
             TiltFigures(
                 tilt=float(tilt),
                 as_it_is=float(plain.mean()),
                 aligned=float(aligned.mean()),
+                as_default=float(by_default.mean()),
                 aligned_by_truth=float(by_truth.mean()),
                 gain=float(gains.mean()),
                 interval=_NORMAL_95 * float(gains.std(ddof=1)) / math.sqrt(len(gains)),
@@ -192,6 +186,9 @@ def write_alignment(alignment: Alignment, folder: Path) -> Path:
         {
             "as it is": [each.as_it_is for each in alignment.tilts],
             "aligned by the landmark model": [each.aligned for each in alignment.tilts],
+            f"aligned beyond {ALIGN_BEYOND:g}°, the default": [
+                each.as_default for each in alignment.tilts
+            ],
             "aligned by the true landmarks": [each.aligned_by_truth for each in alignment.tilts],
         },
         f"Turning faces upright, {alignment.split}",
@@ -211,8 +208,9 @@ def write_alignment(alignment: Alignment, folder: Path) -> Path:
             (
                 "tilt added",
                 "as it is",
-                "aligned",
-                "gain, points",
+                "all aligned",
+                f"aligned beyond {ALIGN_BEYOND:g}°, the default",
+                "gain of the default, points",
                 "aligned by truth",
                 "error of the eye line",
             ),
@@ -221,6 +219,7 @@ def write_alignment(alignment: Alignment, folder: Path) -> Path:
                     f"{each.tilt:g}°",
                     percent(each.as_it_is),
                     percent(each.aligned),
+                    percent(each.as_default),
                     f"{100 * each.gain:+.2f} ± {100 * each.interval:.2f}",
                     percent(each.aligned_by_truth),
                     _degrees(each.angle_error),

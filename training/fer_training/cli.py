@@ -332,14 +332,14 @@ def align(
         part,
         GroundTruth.load(truth),
         split=split,
-        tilts=tilts or (0.0, 10.0, 20.0, 30.0),
+        tilts=tilts or (0.0, 10.0, 15.0, 20.0, 30.0),
     )
     path = write_alignment(measured, report)
     for each in measured.tilts:
         typer.echo(
             f"tilted by {each.tilt:g} degrees: {100 * each.as_it_is:.2f} % as it is, "
-            f"{100 * each.aligned:.2f} % aligned ({100 * each.gain:+.2f} +- "
-            f"{100 * each.interval:.2f} points)"
+            f"{100 * each.aligned:.2f} % all aligned, {100 * each.as_default:.2f} % by default "
+            f"({100 * each.gain:+.2f} +- {100 * each.interval:.2f} points)"
         )
     typer.echo(path)
 

@@ -304,7 +304,9 @@ def tilts(
     """Accuracy by how far the faces are tilted, a line for each way to crop them."""
     figure = Figure(layout="constrained", figsize=(6.8, 4.2))
     axes = figure.subplots()
-    for (name, values), colour in zip(accuracy.items(), (_GRAY, _BLUE, _GREEN), strict=False):
+    for (name, values), colour in zip(
+        accuracy.items(), (_GRAY, _BLUE, _ORANGE, _GREEN), strict=False
+    ):
         axes.plot(degrees, [100 * v for v in values], "o-", color=colour, label=name)
     axes.set_xticks(list(degrees))
     axes.set_xlabel("tilt added to the face, degrees")
