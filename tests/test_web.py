@@ -23,7 +23,7 @@ import pytest
 import tiny_models
 from fer_sdk import FerPipeline
 from fer_sdk.bundle import bundled
-from fer_sdk.crop import CropGeometry, crop_gray
+from fer_sdk.crop import CropGeometry, crop_around, crop_gray, upright
 from fer_sdk.face import Box
 
 WEB = Path(__file__).resolve().parent.parent / "examples" / "web"
@@ -461,13 +461,14 @@ def test_crops_are_those_of_the_sdk(tmp_path: Path) -> None:
     made = in_node(
         """
         import { readFileSync } from "node:fs";
-        import { cropGray, squareOf } from "./crop.js";
+        import { cropGray, cropUpright, squareOf } from "./crop.js";
         const [path, width, height, boxes, geometry, size] = process.argv.slice(1);
         const data = readFileSync(path);
         const picture = { data, width: Number(width), height: Number(height) };
-        const crops = JSON.parse(boxes).map((box) => {
+        const crops = JSON.parse(boxes).map((box, place) => {
           const square = squareOf(box, JSON.parse(geometry));
-          return [square, [...cropGray(picture, square, Number(size))]];
+          const turned = cropUpright(picture, square, 9 * place - 180, Number(size));
+          return [square, [...cropGray(picture, square, Number(size))], [...turned]];
         });
         console.log(JSON.stringify(crops));
         """,
@@ -480,10 +481,16 @@ def test_crops_are_those_of_the_sdk(tmp_path: Path) -> None:
     )
     rgb = np.ascontiguousarray(picture[..., :3])
     sides = set()
-    for box, (square, pixels) in zip(boxes, made, strict=True):
+    for place, (box, (square, pixels, turned)) in enumerate(zip(boxes, made, strict=True)):
         expected = geometry.square(box)
         assert square == expected._asdict()
         gray = crop_gray(rgb, expected, size)
         assert np.abs(gray.ravel().astype(int) - pixels).max() <= 1, expected
+        off = upright(crop_around(rgb, expected, size), 9 * place - 180, size).ravel() - np.array(
+            turned
+        )
+        # OpenCV knows places between pixels to a 32nd.
+        assert np.abs(off).max() <= 12, expected
+        assert np.abs(off).mean() <= 2, expected
         sides.add(expected.side > size)
     assert sides == {True, False}

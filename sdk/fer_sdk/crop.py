@@ -119,7 +119,7 @@ def crop_around(image: npt.NDArray[np.uint8], square: Square, size: int) -> npt.
     Returns:
         uint8 gray ``[2 * size, 2 * size]``, of half as much again as the square's side.
     """
-    side = max(1, round(_AROUND * square.side))
+    side = math.ceil(_AROUND * square.side)
     before = (side - square.side) // 2
     around = Square(square.x - before, square.y - before, side)
     return crop_gray(image, around, _AROUND_PIXELS * size)

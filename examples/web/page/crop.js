@@ -34,6 +34,40 @@ export function cropGray(picture, { x, y, side }, size) {
   return resized(gray, side, size);
 }
 
+/** How far the line between two eyes is tilted clockwise, in degrees; points are [x, y, x, y, …]. */
+export function eyeLine([leftX, leftY, rightX, rightY]) {
+  return (Math.atan2(rightY - leftY, rightX - leftX) * 180) / Math.PI;
+}
+
+/**
+ * Cut a square out of a picture, turned about its middle so that a face that is tilted clockwise by
+ * some degrees stands upright in it, as gray [size * size].
+ */
+export function cropUpright(picture, { x, y, side }, degrees, size) {
+  // Half as much again as the square holds it at any angle.
+  const wide = Math.ceil(1.5 * side);
+  const before = Math.floor((wide - side) / 2);
+  const from = 2 * size;
+  const around = cropGray(picture, { x: x - before, y: y - before, side: wide }, from);
+  const at = (column, row) => around[clamp(row, from) * from + clamp(column, from)];
+  const turn = (degrees * Math.PI) / 180;
+  const [cos, sin] = [(4 / 3) * Math.cos(turn), (4 / 3) * Math.sin(turn)];
+  const result = new Uint8ClampedArray(size * size); // rounds what it is given
+  for (let row = 0; row < size; row++) {
+    for (let column = 0; column < size; column++) {
+      const [right, down] = [column - (size - 1) / 2, row - (size - 1) / 2];
+      const sourceX = (from - 1) / 2 + cos * right - sin * down;
+      const sourceY = (from - 1) / 2 + sin * right + cos * down;
+      const [left, top] = [Math.floor(sourceX), Math.floor(sourceY)];
+      const [alongX, alongY] = [sourceX - left, sourceY - top];
+      const upper = at(left, top) * (1 - alongX) + at(left + 1, top) * alongX;
+      const lower = at(left, top + 1) * (1 - alongX) + at(left + 1, top + 1) * alongX;
+      result[row * size + column] = upper * (1 - alongY) + lower * alongY;
+    }
+  }
+  return result;
+}
+
 const clamp = (place, length) => Math.min(Math.max(place, 0), length - 1);
 
 /** Resize a gray square: along the rows first, then along the columns. */

@@ -1,8 +1,11 @@
 // Picture in, faces out: detector, crops, landmarks and emotions, as sdk/fer_sdk/pipeline.py has it.
 
 import { detect } from "./blazeface.js";
-import { cropGray, squareOf } from "./crop.js";
+import { cropGray, cropUpright, eyeLine, squareOf } from "./crop.js";
 import { openModel, openNetwork } from "./models.js";
+
+// Tilt in degrees, beyond which a face is turned upright before its emotion is read.
+const ALIGN_BEYOND = 15;
 
 /**
  * Open the three networks.
@@ -36,9 +39,14 @@ async function facesOf({ detector, landmarks, emotion }, picture) {
   const area = ({ box }) => box.width * box.height;
   found.sort((one, other) => area(other) - area(one) || other.score - one.score);
   const squares = (model) => found.map(({ box }) => squareOf(box, model.geometry));
-  const crops = (model) => squares(model).map((square) => cropGray(picture, square, model.size));
-  const points = await landmarks.run(crops(landmarks));
-  const scores = await emotion.run(crops(emotion));
+  const crop = (square, model) => cropGray(picture, square, model.size);
+  const points = await landmarks.run(squares(landmarks).map((square) => crop(square, landmarks)));
+  const upright = (square, face) => {
+    const tilt = eyeLine(points[face]);
+    if (Math.abs(tilt) <= ALIGN_BEYOND) return crop(square, emotion);
+    return cropUpright(picture, square, tilt, emotion.size);
+  };
+  const scores = await emotion.run(squares(emotion).map(upright));
   return squares(landmarks).map(({ x, y, side }, face) => {
     const confidence = Math.max(...scores[face]);
     const named = (labels, value) =>
