@@ -326,6 +326,10 @@ class Session:
                 disabled_optimizers=_SLOWER_ON_CPU if device == "cpu" else None,
             )
             if device != "cpu" and session.get_providers()[0] == provider.name:
+                if device in _NVIDIA:
+                    # At the first run of each batch size the log of all sessions calls it an error
+                    # that cuDNN has no fused form of some convolutions, which then run unfused.
+                    ort.set_default_logger_severity(_NOTHING)
                 # cuDNN is optional to onnxruntime, and code for a GPU is looked up by kernel: what
                 # is missing of either may show at the first run only.
                 _run_once(session)

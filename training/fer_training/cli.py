@@ -37,8 +37,8 @@ _Config = Annotated[
     typer.Option(
         "--recipe",
         "--config",
-        help="A recipe in TOML, or the name of one in the package (emotion, landmarks, teacher); "
-        "without it, the shipped model's.",
+        help="A recipe in TOML, or the name of one in the package (emotion, landmarks, teacher, "
+        "teacher-scratch, ablation); without it, the shipped model's.",
     ),
 ]
 _Set = Annotated[
