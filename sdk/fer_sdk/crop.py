@@ -26,7 +26,8 @@ _AROUND_PIXELS = 2
 ALIGN_BEYOND = 15.0
 """From which tilt on, in degrees, turning a face upright helps to read its emotion.
 
-Measured by ``fer-train align``: at 10 degrees it makes no difference, at 20 it does.
+Chosen by ``fer-train align`` on PublicTest: turning every face makes no difference where all are
+tilted by 10 degrees, and does at 20.
 """
 
 
