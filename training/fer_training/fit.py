@@ -30,7 +30,7 @@ from fer_sdk.errors import DataError
 from fer_sdk.face import LANDMARKS
 from fer_training import checkpoint
 from fer_training.augmentation import Augmentation
-from fer_training.calibration import fit_temperature
+from fer_training.calibration import fit_temperature, fit_vector_scaling
 from fer_training.checkpoint import Checkpoint
 from fer_training.crop_geometry import MeasuredGeometry
 from fer_training.faces import FaceSet
@@ -46,7 +46,7 @@ from fer_training.modules import (
     TrainingModule,
     outputs,
 )
-from fer_training.networks import Architecture
+from fer_training.networks import Architecture, scale_labels
 from fer_training.parts import Parts, divide
 from fer_training.pretrained import NORMALISATION, start_from_imagenet
 from fer_training.recipe import EmotionRecipe, LandmarksRecipe, Recipe
@@ -164,9 +164,14 @@ def train_emotion(
         licence=run.licence,
         recipe=recipe.to_dict(),
     )
+    holdout_labels = torch.from_numpy(faces.labels[parts.holdout])
+    if recipe.calibration == "vector":
+        network = _rounded(module.network, unscaled, run)
+        logits = outputs(network, architecture, images[parts.holdout])
+        scale_labels(module.network, *fit_vector_scaling(logits, holdout_labels))
     network = _rounded(module.network, unscaled, run)
     holdout_logits = outputs(network, architecture, images[parts.holdout])
-    temperature = fit_temperature(holdout_logits, torch.from_numpy(faces.labels[parts.holdout]))
+    temperature = fit_temperature(holdout_logits, holdout_labels)
     figures = {}
     for name, index in (
         ("holdout", parts.holdout),
@@ -342,7 +347,7 @@ def _begin(faces: FaceSet, recipe: Recipe, run: Run) -> Parts:
         },
     )
     seed_everything(recipe.seed, verbose=False)
-    return divide(faces, recipe.holdout, recipe.seed)
+    return divide(faces, recipe.holdout, recipe.holdout_seed or recipe.seed)
 
 
 def _claim(run: Run, recipe: Recipe, settings: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 
 from fer_sdk.contract import Task
 from fer_training.augmentation import Augmentation
-from fer_training.networks import Architecture, build, normalise
+from fer_training.networks import Architecture, build, last_layer, normalise
 from fer_training.recipe import EmotionRecipe, LandmarksRecipe, Recipe
 from fer_training.teachers import Teachers, distillation_loss
 
@@ -176,7 +176,7 @@ class LandmarksModule(TrainingModule):
         super().__init__(architecture, recipe, augmentation)
         self.beta = recipe.beta
         # Starting from the mean face leaves the network only the differences to learn.
-        last = [layer for layer in self.network.modules() if isinstance(layer, nn.Linear)][-1]
+        last = last_layer(self.network)
         with torch.no_grad():
             last.bias.copy_(mean_landmarks.flatten())
             last.weight.mul_(0.1)

@@ -250,6 +250,20 @@ def build(architecture: Architecture) -> nn.Module:
     raise DataError(f"network {architecture.network!r} is not one that this fer-training knows")
 
 
+def last_layer(network: nn.Module) -> nn.Linear:
+    """The layer of a built network that gives its outputs."""
+    return [layer for layer in network.modules() if isinstance(layer, nn.Linear)][-1]
+
+
+def scale_labels(network: nn.Module, scale: torch.Tensor, bias: torch.Tensor) -> None:
+    """Make each logit of an emotion network ``scale`` times what it was, plus ``bias`` ``[L]``."""
+    last = last_layer(network)
+    scale, bias = scale.to(last.weight.device), bias.to(last.weight.device)
+    with torch.no_grad():
+        last.weight.mul_(scale[:, None])
+        last.bias.mul_(scale).add_(bias)
+
+
 def normalise(faces: torch.Tensor, architecture: Architecture) -> torch.Tensor:
     """Gray faces 0..255 ``[N, S, S]`` to what the network takes, float32 ``[N, 1, S, S]``."""
     return ((faces.to(torch.float32) / 255 - architecture.mean) / architecture.std).unsqueeze(1)

@@ -24,6 +24,8 @@ class Recipe:
             EfficientNet-Lite0); see ``pretrained.py``.
         holdout: share of the training faces kept out of training, by which early stopping, the
             choice of an epoch and the temperature are decided. PublicTest decides nothing.
+        holdout_seed: of the draw of those faces, so that networks that learn from each other can
+            hold out the same ones; 0: ``seed``.
         flip: whether every second face is mirrored.
         rotation: largest rotation in degrees.
         jitter: how far position and size of the crop vary, in multiples of the spread that the
@@ -57,6 +59,7 @@ class Recipe:
     input_size: int = 48
     dropout: float = 0.3
     holdout: float = 0.05
+    holdout_seed: int = 0
     flip: bool = True
     rotation: float = 10.0
     jitter: float = 1.0
@@ -165,6 +168,9 @@ class EmotionRecipe(Recipe):
         mixup: alpha of Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018; 0
             for none.
         class_weights: ``"balanced"`` weighs the loss of each label by the inverse of its count.
+        calibration: how the scores are made to be right as often as they say, on held-out faces:
+            by a ``"temperature"`` for all labels, or before that by a scale and a bias for each
+            (``"vector"``), which become part of the network's last layer; see ``calibration.py``.
         sampling: ``"over"`` repeats faces of rare labels until all labels are as frequent as the
             most frequent, ``"under"`` leaves out faces until all are as rare as the rarest.
         teaching: ``"each_step"``: teachers see every face as the student does, varied and mixed;
@@ -181,6 +187,7 @@ class EmotionRecipe(Recipe):
     votes: float = 0.25
     mixup: float = 0.0
     class_weights: Literal["none", "balanced"] = "none"
+    calibration: Literal["temperature", "vector"] = "vector"
     sampling: Literal["none", "over", "under"] = "none"
     teaching: Literal["each_step", "once"] = "each_step"
     distill: float = 0.8
