@@ -13,6 +13,7 @@ import torch
 from fer_sdk.errors import DataError
 from fer_training import checkpoint, fit
 from fer_training.augmentation import Augmentation
+from fer_training.calibration import fit_vector_scaling
 from fer_training.crop_geometry import MeasuredGeometry
 from fer_training.faces import EMOTIONS, FaceSet
 from fer_training.fit import Interrupted, Run, train_emotion, train_landmarks
@@ -29,6 +30,7 @@ TINY = {
     "small_epochs": "0",
     "batch_size": "16",
     "holdout": "0.2",
+    "holdout_seed": "0",
     "ema": "0.9",
 }
 
@@ -50,7 +52,9 @@ def _stripes(names: tuple[str, ...], count: int) -> FaceSet:
 
 
 def _recipe(**changes: str) -> EmotionRecipe:
-    plain = {"brightness": "0", "contrast": "0", "rotation": "0", "jitter": "0"}
+    plain = dict.fromkeys(
+        ("brightness", "contrast", "rotation", "jitter", "erasing", "mixup", "warmup_epochs"), "0"
+    )
     return EmotionRecipe.load(None, TINY | plain | {"epochs": "3"} | changes)
 
 
@@ -298,6 +302,35 @@ def test_fine_tuning_keeps_the_normalisation_that_the_weights_are_made_for(tmp_p
     assert (before.mean, before.std) == (after.mean, after.std)
 
 
+def test_runs_of_different_seeds_can_hold_out_the_same_faces(tmp_path: Path) -> None:
+    faces = _stripes(EMOTIONS, 140)
+    means = []
+    for seed in ("1", "2"):
+        recipe = _recipe(epochs="1", seed=seed, holdout_seed="7")
+        plan = Run(tmp_path / seed, "x", progress=False)
+        means.append(checkpoint.load(train_emotion(faces, None, recipe, plan))[1].architecture.mean)
+    levels = faces.images[divide(faces, 0.2, 7).train] / 255
+    assert means == pytest.approx([levels.mean()] * 2, abs=1e-6)
+
+
+def test_vector_scaling_becomes_part_of_the_network(tmp_path: Path) -> None:
+    faces = _stripes(EMOTIONS, 140)
+    plans = {name: Run(tmp_path / name, "x", progress=False) for name in ("temperature", "vector")}
+    logits, temperatures = {}, {}
+    for name, plan in plans.items():
+        recipe = _recipe(epochs="2", calibration=name)
+        module, about = checkpoint.load(train_emotion(faces, None, recipe, plan))
+        logits[name] = outputs(module, about.architecture, faces.images)
+        temperatures[name] = about.temperature
+    holdout = divide(faces, recipe.holdout, recipe.seed).holdout
+    labels = torch.from_numpy(faces.labels[holdout])
+    scale, bias = fit_vector_scaling(logits["temperature"][holdout], labels)
+    expected = logits["temperature"] * scale + bias
+    assert torch.allclose(logits["vector"], expected, rtol=0.01, atol=0.01)
+    assert temperatures["vector"] == pytest.approx(1, abs=0.1)
+    assert temperatures["temperature"] != pytest.approx(1, abs=0.1)
+
+
 @pytest.mark.parametrize("keep", ["best", "last"])
 def test_early_stopping_ends_a_run_and_the_kept_epoch_is_the_one_asked_for(
     tmp_path: Path, keep: str
@@ -311,6 +344,7 @@ def test_early_stopping_ends_a_run_and_the_kept_epoch_is_the_one_asked_for(
         early_stopping="2",
         learning_rate="0.1",
         schedule="constant",
+        calibration="temperature",
     )
     path = train_emotion(faces, None, recipe, Run(tmp_path, "x", progress=False))
     lines = (tmp_path / "epochs.jsonl").read_text().splitlines()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import log_loss
 
 from fer_sdk.errors import DataError
-from fer_training.calibration import fit_temperature
+from fer_training.calibration import fit_temperature, fit_vector_scaling
 from fer_training.faces import EMOTIONS, FaceSet
 from fer_training.ground_truth import GroundTruth, digest, mirror_landmarks
 from fer_training.metrics import emotion_figures, landmark_figures, reliability
@@ -203,6 +203,26 @@ def test_temperature_scaling_finds_the_temperature_that_made_the_labels() -> Non
     labels = torch.multinomial(torch.softmax(logits, 1), 1, generator=generator)[:, 0]
     assert fit_temperature(logits * 2.5, labels) == pytest.approx(2.5, rel=0.05)
     assert fit_temperature(logits / 3, labels) == pytest.approx(1 / 3, rel=0.05)
+
+
+def test_vector_scaling_recovers_what_each_label_was_distorted_by() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(40_000, 4, generator=generator) * 2
+    labels = torch.multinomial(torch.softmax(logits, 1), 1, generator=generator)[:, 0]
+    wanted_scale = torch.tensor([0.7, 1.0, 1.4, 2.0])
+    wanted_bias = torch.tensor([0.3, -0.3, 0.5, -0.5])
+    scale, bias = fit_vector_scaling((logits - wanted_bias) / wanted_scale, labels)
+    assert scale.numpy() == pytest.approx(wanted_scale.numpy(), rel=0.06)
+    assert bias.numpy() == pytest.approx(wanted_bias.numpy(), abs=0.08)
+
+
+def test_vector_scaling_claims_little_from_few_faces() -> None:
+    # Each label is told apart without a fault: without a prior the scales would grow for ever.
+    labels = torch.tensor([0, 1, 2, 0, 1, 2])
+    scale, bias = fit_vector_scaling(torch.eye(3)[labels], labels)
+    assert torch.isfinite(scale).all()
+    assert float(scale.max() / scale.min()) < 1.5
+    assert float(bias.abs().max()) < 0.5
 
 
 def _naive_ece(scores: np.ndarray, labels: np.ndarray) -> float:
