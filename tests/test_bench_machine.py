@@ -27,6 +27,7 @@ from fer_bench.scenes import bundled_portrait, compose, photograph
 from fer_bench.sessions import BoundModel
 from fer_bench.subjects import open_subjects
 from fer_sdk import runtime
+from fer_sdk.cores import usable_cores
 from fer_sdk.detectors import Detection
 from fer_sdk.errors import DeviceUnavailableError, ImageError, ModelError
 from fer_sdk.face import Box
@@ -160,7 +161,7 @@ def test_what_cannot_be_found_out_is_none(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert machine.instructions == []
     assert (machine.memory_bytes, machine.memory_available_bytes) == (None, None)
     assert (machine.gpu, machine.gpu_memory_bytes, machine.gpu_driver, machine.cuda) == (None,) * 4
-    assert machine.cores == runtime.usable_cores()
+    assert machine.cores == usable_cores()
     software = provenance.software(None)
     assert (software.git_commit, software.git_dirty) == (None, None)
     assert software.spinning is None

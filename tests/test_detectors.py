@@ -8,10 +8,13 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice, pairwise, product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -468,6 +471,62 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), len(d.detect(photo)))
     assert child.startswith("DetectorError")
     assert "open one in each process" in child
     assert parent == "7 1"
+
+
+class _Slow:
+    """In place of a task of MediaPipe: says how many are at work at once."""
+
+    at_work = most = closed = 0
+    lock = threading.Lock()
+
+    def detect(self, frame: object) -> SimpleNamespace:
+        with self.lock:
+            _Slow.at_work += 1
+            _Slow.most = max(_Slow.most, _Slow.at_work)
+        time.sleep(0.05)
+        with self.lock:
+            _Slow.at_work -= 1
+        return SimpleNamespace(detections=[])
+
+    def close(self) -> None:
+        assert _Slow.at_work == 0
+        _Slow.closed += 1
+
+
+@needs_mediapipe
+@pytest.mark.parametrize(("cores", "fails_at", "tasks"), [(3, 99, 3), (1, 99, 1), (3, 2, 2)])
+def test_calls_that_meet_get_a_task_each_as_far_as_there_are_cores(
+    monkeypatch: pytest.MonkeyPatch, cores: int, fails_at: int, tasks: int
+) -> None:
+    opened: list[_Slow] = []
+
+    def open_task(min_score: float) -> tuple[_Slow, Callable[[Pixels], Pixels]]:
+        if len(opened) == fails_at:
+            raise RuntimeError("no more threads")
+        opened.append(_Slow())
+        return opened[-1], lambda image: image
+
+    _Slow.most = _Slow.closed = 0
+    monkeypatch.setattr(ours, "usable_cores", lambda: cores)
+    monkeypatch.setattr(ours, "_open", open_task)
+    detector = MediaPipeDetector()
+    image = np.zeros((64, 64, 3), np.uint8)
+    for _ in range(3):
+        assert detector.detect(image) == []
+    assert len(opened) == 1
+    with ThreadPoolExecutor(6) as threads:
+        assert list(threads.map(detector.detect, [image] * 18)) == [[]] * 18
+    assert (len(opened), _Slow.most) == (tasks, tasks)
+    with ThreadPoolExecutor(6) as threads:
+        under_way = [threads.submit(detector.detect, image) for _ in range(6)]
+        while not _Slow.at_work:
+            time.sleep(0.001)
+        # It waits for those at work; those in the queue are told.
+        detector.close()
+        assert _Slow.closed == tasks
+        told = [call.exception() for call in under_way]
+    assert sum(error is None for error in told) >= 1
+    assert all(error is None or "was closed" in str(error) for error in told)
 
 
 def test_importing_detectors_loads_no_runtime() -> None:

@@ -204,7 +204,7 @@ def run(
     from fer_bench.measure import StopRule
     from fer_bench.plan import SCENARIOS, Plan
     from fer_sdk.contract import Precision
-    from fer_sdk.runtime import usable_cores
+    from fer_sdk.cores import usable_cores
 
     if quick:
         min_time, min_count = min(min_time, _TOO_FEW_SECONDS), min(min_count, _TOO_FEW_COUNT)

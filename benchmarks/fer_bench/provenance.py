@@ -13,6 +13,7 @@ from pathlib import Path
 import fer_sdk
 from fer_bench.result import Machine, Software
 from fer_sdk import runtime
+from fer_sdk.cores import usable_cores
 
 _TIMEOUT = 10.0
 # What decides how fast int8 and fp32 products can be, by the names of /proc/cpuinfo.
@@ -44,7 +45,7 @@ def machine() -> Machine:
     return Machine(
         cpu=_cpu(),
         architecture=platform.machine(),
-        cores=runtime.usable_cores(),
+        cores=usable_cores(),
         cpu_quota=_cpu_quota(),
         instructions=_instructions(),
         governor=_governor(),

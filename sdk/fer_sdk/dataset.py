@@ -182,7 +182,7 @@ def _cluster(workers: int | None) -> Iterator[int]:
     if ours:
         settings: dict[str, object] = {"log_to_driver": False, "logging_level": logging.ERROR}
         if "RAY_ADDRESS" not in os.environ:
-            from fer_sdk.runtime import usable_cores
+            from fer_sdk.cores import usable_cores
 
             # One more than there are workers, for reading and writing beside them.
             settings |= {"num_cpus": (workers or usable_cores()) + 1, "include_dashboard": False}

@@ -22,7 +22,9 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from fer_sdk.cores import usable_cores
 from fer_sdk.errors import DeviceUnavailableError, ModelError, SettingError
+from fer_sdk.matrix_tiles import has_matrix_tiles, prefer_matrix_tiles
 from fer_sdk.onnx_file import check_self_contained
 
 Device = Literal["auto", "cpu", "cuda", "openvino", "coreml", "directml", "tensorrt", "xnnpack"]
@@ -111,13 +113,6 @@ _NUMPY = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32}
 # It moves quantisation before the max-pool of an int8 ResNet: the same values, but onnxruntime's
 # max-pool of bytes takes ten times as long as that of floats, a sixth of the whole model.
 _SLOWER_ON_CPU = ["QDQPropagationTransformer"]
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on, which in a container is fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def has_cuda() -> bool:
@@ -313,6 +308,8 @@ class Session:
             name: value.format(threads=self.threads) for name, value in provider.options.items()
         }
         order = [(provider.name, settings | (self._options if device != "cpu" else {}))]
+        if device == "cpu" and self.threads == 1 and has_matrix_tiles():
+            model = prefer_matrix_tiles(model)
         if device in _NVIDIA:
             _load_nvidias_libraries()
         try:

@@ -37,6 +37,7 @@ def info(
 
     from fer_sdk import runtime
     from fer_sdk.conflicts import conflicts
+    from fer_sdk.cores import usable_cores
     from fer_sdk.detectors.mediapipe import installed_version
 
     running, problem = None, None
@@ -60,7 +61,7 @@ def info(
     if as_json:
         report = {
             "versions": versions,
-            "cores": runtime.usable_cores(),
+            "cores": usable_cores(),
             "providers": providers,
             "devices": devices,
             "bundled": files,

@@ -214,7 +214,7 @@ def _found(photos: list[str], from_file: str | None, recursive: bool) -> list[Ph
 
 def _shared_cores(photos: int, threads: int | None) -> tuple[int, int | None]:
     """How many photos are worked on at once, and the threads of a model run for each."""
-    from fer_sdk.runtime import usable_cores
+    from fer_sdk.cores import usable_cores
 
     if photos == 1:
         return 1, threads

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fer_sdk.bundle import read_bundled
+from fer_sdk.cores import usable_cores
 from fer_sdk.detectors.base import Detection, check_min_score, check_rgb, clamped, thinned
 from fer_sdk.errors import DetectorError
 from fer_sdk.face import Box
@@ -39,6 +40,9 @@ _CHATTER = re.compile(
     rb"|[IW]\d{4} \d\d:\d\d:\d+\.\d+ +\d+ \S+:\d+\] [^\n]*\n"
 )
 _IOU = 0.3
+
+_FAILURES = (ImportError, AttributeError, OSError, TypeError, ValueError, RuntimeError)
+"""What MediaPipe raises where it does not open."""
 
 _stderr_lock = threading.Lock()
 
@@ -84,7 +88,10 @@ def refusal(version: str | None, *, allow_telemetry: bool = False) -> str | None
 
 
 class MediaPipeDetector:
-    """Faces by MediaPipe. Calls from several threads take turns.
+    """Faces by MediaPipe. Safe to use from many threads.
+
+    A task of MediaPipe looks at one picture at a time. Where calls from several threads meet, more
+    tasks are opened, as many as there are cores at most, and kept.
 
     MediaPipe gives boxes in whole pixels, the fraction cut off, and moves a box that reaches over
     the left or top edge into the image instead of cutting it.
@@ -107,13 +114,19 @@ class MediaPipeDetector:
         reason = refusal(version, allow_telemetry=allow_telemetry)
         if reason is not None:
             raise DetectorError(reason)
+        self._min_score = min_score
         try:
-            self._task, self._to_frame = _open(min_score)
-        except (ImportError, AttributeError, OSError, TypeError, ValueError, RuntimeError) as error:
+            task, self._to_frame = _open(min_score)
+        except _FAILURES as error:
             raise DetectorError(
                 f'mediapipe {version} does not open: {error}; use detector="blazeface"'
             ) from error
-        self._lock = threading.Lock()
+        self._tasks = [task]
+        self._idle = [task]
+        self._places = usable_cores()
+        """How many tasks there may be, those that are being opened included."""
+        self._opening = 0
+        self._turn = threading.Condition()
         self._gone: str | None = None
         _open_detectors.add(self)
         _watch_the_process()
@@ -132,11 +145,9 @@ class MediaPipeDetector:
         check_rgb(image)
         height, width = image.shape[:2]
         smaller, step = thinned(image)
-        with self._lock:
-            if self._gone is not None:
-                raise DetectorError(self._gone)
+        with self._one_task() as task:
             try:
-                found = self._task.detect(self._to_frame(smaller)).detections
+                found = task.detect(self._to_frame(smaller)).detections
             except (OSError, ValueError, RuntimeError) as error:
                 raise DetectorError(
                     f"MediaPipe failed on an image of {width}x{height} pixels: {error}"
@@ -149,22 +160,69 @@ class MediaPipeDetector:
         return detections
 
     def close(self) -> None:
-        """Let go of the task. May be called more than once."""
-        with self._lock:
+        """Let go of the tasks, once no call uses them. May be called more than once."""
+        with self._turn:
             if self._gone is None:
                 self._gone = "the MediaPipe detector was closed: open another one"
-                self._task.close()
+                self._turn.notify_all()
+                self._turn.wait_for(lambda: not self._opening and not self._busy())
+                for task in self._tasks:
+                    task.close()
+
+    def _busy(self) -> int:
+        return len(self._tasks) - len(self._idle)
+
+    @contextlib.contextmanager
+    def _one_task(self) -> Iterator[Any]:
+        """A task that nobody else uses meanwhile: a free one, a new one, or the next to be free."""
+        with self._turn:
+            self._turn.wait_for(
+                lambda: self._gone or self._idle or len(self._tasks) + self._opening < self._places
+            )
+            if self._gone is not None:
+                raise DetectorError(self._gone)
+            task = self._idle.pop() if self._idle else None
+            self._opening += task is None
+        if task is None:
+            task = self._another()
+        if task is None:
+            with self._one_task() as task:
+                yield task
+            return
+        try:
+            yield task
+        finally:
+            with self._turn:
+                self._idle.append(task)
+                self._turn.notify_all()
+
+    def _another(self) -> Any:
+        """One more task; None where there can be no more, which leaves it at those there are."""
+        task = None
+        try:
+            with contextlib.suppress(*_FAILURES):
+                task, _ = _open(self._min_score)
+        finally:
+            with self._turn:
+                self._opening -= 1
+                if task is None:
+                    self._places = len(self._tasks)
+                else:
+                    self._tasks.append(task)
+                self._turn.notify_all()
+        return task
 
     def _forget(self) -> None:
-        # The task's own thread did not come along into a forked process: closing it there, which
+        # The tasks' own threads did not come along into a forked process: closing one there, which
         # its destructor tries too, would wait for ever.
-        self._lock = threading.Lock()
+        self._turn = threading.Condition()
         if self._gone is None:
             self._gone = (
                 "the MediaPipe detector was opened before this process was forked, which MediaPipe "
                 "does not survive: open one in each process"
             )
-            self._task._handle = None
+            for task in self._tasks:
+                task._handle = None
 
 
 def _open(min_score: float) -> tuple[Any, Any]:
