@@ -123,8 +123,8 @@ class MediaPipeDetector:
             ) from error
         self._tasks = [task]
         self._idle = [task]
+        # How many tasks there may be, those that are being opened included.
         self._places = usable_cores()
-        """How many tasks there may be, those that are being opened included."""
         self._opening = 0
         self._turn = threading.Condition()
         self._gone: str | None = None
