@@ -517,16 +517,58 @@ def test_calls_that_meet_get_a_task_each_as_far_as_there_are_cores(
     with ThreadPoolExecutor(6) as threads:
         assert list(threads.map(detector.detect, [image] * 18)) == [[]] * 18
     assert (len(opened), _Slow.most) == (tasks, tasks)
-    with ThreadPoolExecutor(6) as threads:
+    with ThreadPoolExecutor(8) as threads:
         under_way = [threads.submit(detector.detect, image) for _ in range(6)]
         while not _Slow.at_work:
             time.sleep(0.001)
-        # It waits for those at work; those in the queue are told.
-        detector.close()
-        assert _Slow.closed == tasks
+        # Whoever closes it waits for those at work; those in the queue are told.
+        for closing in [threads.submit(detector.close) for _ in range(2)]:
+            closing.result()
+            assert _Slow.closed == tasks
         told = [call.exception() for call in under_way]
     assert sum(error is None for error in told) >= 1
     assert all(error is None or "was closed" in str(error) for error in told)
+
+
+@needs_mediapipe
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_process_forked_while_a_task_opens_and_others_work_goes_on(example_photo: Path) -> None:
+    done = run_python(
+        _READ.format(photo=str(example_photo))
+        + """
+import os, sys, threading
+from fer_sdk.detectors import mediapipe as m
+d = m.MediaPipeDetector()
+at_work, go = threading.Event(), threading.Event()
+def work():
+    with d._one_task():
+        at_work.set()
+        go.wait()
+def open_one():
+    with m._without_chatter():
+        opening.set()
+        go.wait()
+opening = threading.Event()
+threads = [threading.Thread(target=work), threading.Thread(target=open_one)]
+for thread in threads:
+    thread.start()
+at_work.wait(); opening.wait()
+child = os.fork()
+if child == 0:
+    d.close()
+    os.write(2, b"the child's own\\n")
+    own = m.MediaPipeDetector()
+    found = len(own.detect(photo))
+    own.close()
+    sys.stdout.flush()
+    os._exit(found)
+go.set()
+for thread in threads:
+    thread.join()
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), len(d.detect(photo)))
+"""
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1 1\n", "the child's own\n")
 
 
 def test_importing_detectors_loads_no_runtime() -> None:

@@ -205,7 +205,7 @@ def test_a_face_below_the_least_score_is_the_whole_picture(
 def test_a_stricter_least_score_asks_more_of_the_whole_picture(
     portrait: Pixels, landmarks: LandmarksModel
 ) -> None:
-    blurred = np.asarray(cv2.GaussianBlur(_tight(portrait, 48), (0, 0), 3.2), np.uint8)
+    blurred = np.asarray(cv2.GaussianBlur(_tight(portrait, 48), (0, 0), 3.8), np.uint8)
     # More than the detector says, so that it rests on the landmarks.
     assert SecondLook(0.75).look(blurred, landmarks) == Square(0, 0, 48)
     assert SecondLook(1.0).look(blurred, landmarks) is None

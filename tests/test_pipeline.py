@@ -615,7 +615,7 @@ def test_a_pipeline_reads_from_memory_what_a_form_posts(pipeline: FerPipeline) -
 def test_a_tilted_face_is_read_upright(example_photo: Path) -> None:
     with FerPipeline(detector=None) as pipe, FerPipeline(detector=None, align_beyond=None) as plain:
         image = cv2.imread(str(example_photo))[60:200, 155:295]
-        turn = cv2.getRotationMatrix2D((69.5, 69.5), 60, 1.0)
+        turn = cv2.getRotationMatrix2D((69.5, 69.5), 75, 1.0)
         tilted = cv2.warpAffine(image, turn, (140, 140), borderMode=cv2.BORDER_REPLICATE)
         (level,) = pipe.predict(image)
         assert level == plain.predict(image)[0]
@@ -624,7 +624,7 @@ def test_a_tilted_face_is_read_upright(example_photo: Path) -> None:
         assert read.emotion == level.emotion == "happy"
         off = [abs(face.scores["happy"] - level.scores["happy"]) for face in (read, unread)]
         assert off[0] < 0.02
-        assert off[1] > 0.1
+        assert off[1] > 0.5
         assert pipe.predict_batch([tilted, image]) == [[read], [level]]
     with pytest.raises(SettingError, match="align_beyond must be from 0 to 180"):
         FerPipeline(align_beyond=-1)

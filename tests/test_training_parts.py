@@ -225,6 +225,15 @@ def test_vector_scaling_claims_little_from_few_faces() -> None:
     assert float(bias.abs().max()) < 0.5
 
 
+def test_vector_scaling_keeps_labels_that_cannot_be_told_apart_in_bounds() -> None:
+    random = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 3, (30,), generator=random)
+    for logits in (torch.randn(30, 3, generator=random) * 1e4, torch.zeros(30, 3)):
+        scale, bias = fit_vector_scaling(logits, labels)
+        assert ((scale >= 0.05) & (scale <= 20)).all()
+        assert torch.isfinite(bias).all()
+
+
 def _naive_ece(scores: np.ndarray, labels: np.ndarray) -> float:
     confidence, right = scores.max(1), scores.argmax(1) == labels
     total = 0.0

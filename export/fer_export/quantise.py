@@ -201,8 +201,9 @@ def quantise(
 def kernel_error(model: onnx.ModelProto, faces: npt.NDArray[np.uint8], *, source: str) -> float:
     """How far this CPU's integer kernels are from exact integer arithmetic, for an int8 model.
 
-    The same file runs twice: as it is, and with the option by which onnxruntime takes kernels
-    that cannot saturate (it has an effect on x86 without VNNI only, where alone they differ).
+    The same file runs twice: as the SDK runs it, and with the option by which onnxruntime takes
+    kernels that cannot saturate (it has an effect on x86 without VNNI only, where alone they
+    differ).
 
     Returns:
         The largest difference of any output; 0 when nothing saturates.

@@ -5,13 +5,13 @@ are 0, it takes one that was written before there were tiles, and never uses the
 lays out the input as a matrix and multiplies, by tiles where the CPU has them. One more on every
 weight and on its zero point is the same convolution, to the bit, the second way.
 
-Measured for one thread only: more threads share out the first way better.
+Measured for one thread only: more threads share out the first way better. Nor is it for CPUs whose
+int8 products can saturate, where a larger weight counts: one with tiles has none of those.
 """
 
 from __future__ import annotations
 
 import ctypes
-import functools
 import math
 import platform
 import sys
@@ -24,8 +24,10 @@ from fer_sdk.onnx_file import fields
 
 # Numbers of the fields, as in ``onnx_file``.
 _MODEL_GRAPH = 7
-_GRAPH_NODE, _GRAPH_TENSOR = 1, 5
-_NODE_INPUT, _NODE_OPERATION = 1, 4
+_GRAPH_NODE, _GRAPH_TENSOR, _GRAPH_INPUT, _GRAPH_OUTPUT = 1, 5, 11, 12
+_VALUE_NAME = 1
+_NODE_INPUT, _NODE_OUTPUT, _NODE_OPERATION, _NODE_ATTRIBUTE, _NODE_DOMAIN = 1, 2, 4, 5, 7
+_ATTRIBUTE_GRAPHS = (6, 11)
 _TENSOR_DIMENSIONS, _TENSOR_TYPE, _TENSOR_NUMBERS, _TENSOR_NAME, _TENSOR_BYTES = 1, 2, 5, 8, 9
 _INT8 = 3
 
@@ -34,13 +36,18 @@ _ARCH_PRCTL, _GET_PERMISSIONS, _TILE_DATA = 158, 0x1022, 18
 
 
 class _Tensor(NamedTuple):
-    """A tensor of int8 in a model: its shape, and its bytes where they lie."""
+    """A tensor of int8: its shape, and its bytes within the model."""
 
     shape: tuple[int, ...]
     content: memoryview
 
 
-@functools.cache
+class _Node(NamedTuple):
+    operation: bytes
+    inputs: list[bytes]
+    outputs: list[bytes]
+
+
 def has_matrix_tiles() -> bool:
     """Whether Linux lets this process use the CPU's tiles, which onnxruntime asks for.
 
@@ -62,40 +69,78 @@ def prefer_matrix_tiles(model: bytes) -> bytes:
         model: an ONNX file that ``check_self_contained`` took.
 
     Returns:
-        The changed file; the given one where there is nothing to change. Convolutions with a kernel
-        of one pixel, whose weights cannot grow by one, or which share them, stay as they are.
+        The changed file; the given one where there is nothing to change. Convolutions of one pixel
+        or of one channel at a time, and those whose weights cannot grow by one or are used
+        elsewhere too, stay as they are.
     """
+    pairs = _weights_and_zero_points(memoryview(model))
+    if not pairs:
+        return model
     written = bytearray(model)
-    uses: Counter[bytes] = Counter()
+    start = np.frombuffer(model, np.uint8).ctypes.data
+    for pair in pairs:
+        for tensor in pair:
+            begin = np.frombuffer(tensor.content, np.uint8).ctypes.data - start
+            part = memoryview(written)[begin : begin + len(tensor.content)]
+            np.frombuffer(part, np.int8)[...] += 1
+    return bytes(written)
+
+
+def _weights_and_zero_points(model: memoryview) -> list[tuple[_Tensor, _Tensor]]:
+    """What can grow by one, of convolutions that are matrix products then."""
+    graphs = _parts(model, _MODEL_GRAPH)
+    if len(graphs) != 1:
+        return []
+    (graph,) = graphs
+    nodes = []
+    for part in _parts(graph, _GRAPH_NODE):
+        attributes = _parts(part, _NODE_ATTRIBUTE)
+        if any(_parts(one, number) for one in attributes for number in _ATTRIBUTE_GRAPHS):
+            # A graph in it may use the same tensors by their names.
+            return []
+        nodes.append(_node(part))
+    # What a caller gives or gets is not only this graph's.
+    ends = [
+        bytes(name)
+        for number in (_GRAPH_INPUT, _GRAPH_OUTPUT)
+        for value in _parts(graph, number)
+        for name in _parts(value, _VALUE_NAME)
+    ]
+    uses = Counter([*ends, *(name for node in nodes for name in node.inputs)])
+    kernels = {node.inputs[1] for node in nodes if node.operation == b"Conv" and node.inputs[1:]}
     tensors: dict[bytes, _Tensor] = {}
-    scaled: list[tuple[bytes, bytes]] = []
-    for graph in _parts(memoryview(written), _MODEL_GRAPH):
-        for node in _parts(graph, _GRAPH_NODE):
-            inputs = [bytes(name) for name in _parts(node, _NODE_INPUT)]
-            uses.update(inputs)
-            operation = b"".join(bytes(name) for name in _parts(node, _NODE_OPERATION))
-            if operation == b"DequantizeLinear" and len(inputs) == 3:
-                scaled.append((inputs[0], inputs[2]))
-        for part in _parts(graph, _GRAPH_TENSOR):
-            tensors.update(_int8_tensor(part))
-    changed = False
-    for weight, zero_point in scaled:
-        if uses[weight] == uses[zero_point] == 1 and weight in tensors and zero_point in tensors:
-            changed |= _grow(tensors[weight], tensors[zero_point])
-    return bytes(written) if changed else model
+    names: Counter[bytes] = Counter()
+    for part in _parts(graph, _GRAPH_TENSOR):
+        name, tensor = _tensor(part)
+        names[name] += 1
+        if tensor is not None:
+            tensors[name] = tensor
+    pairs = []
+    for node in nodes:
+        if node.operation != b"DequantizeLinear" or len(node.inputs) != 3 or len(node.outputs) != 1:
+            continue
+        weight, _, zero_point = node.inputs
+        (scaled,) = node.outputs
+        if (
+            all(uses[name] == names[name] == 1 for name in (weight, zero_point))
+            and scaled in kernels
+            and uses[scaled] == 1
+            and weight in tensors
+            and zero_point in tensors
+            and _can_grow(tensors[weight], tensors[zero_point])
+        ):
+            pairs.append((tensors[weight], tensors[zero_point]))
+    return pairs
 
 
-def _grow(weight: _Tensor, zero_point: _Tensor) -> bool:
-    """Add one to the weights of a convolution and to their zero points; whether that was done."""
-    if len(weight.shape) != 4 or weight.shape[2] * weight.shape[3] == 1:
+def _can_grow(weight: _Tensor, zero_point: _Tensor) -> bool:
+    if len(weight.shape) != 4 or weight.shape[1] == 1 or weight.shape[2] * weight.shape[3] == 1:
+        return False
+    if not len(weight.content) or not len(zero_point.content):
         return False
     values = np.frombuffer(weight.content, np.int8)
     zeros = np.frombuffer(zero_point.content, np.int8)
-    if not values.size or values.max() == np.iinfo(np.int8).max or zeros.any():
-        return False
-    values += 1
-    zeros += 1
-    return True
+    return bool(values.max() < np.iinfo(np.int8).max and not zeros.any())
 
 
 def _parts(message: memoryview, wanted: int) -> list[memoryview]:
@@ -107,11 +152,29 @@ def _parts(message: memoryview, wanted: int) -> list[memoryview]:
     ]
 
 
-def _int8_tensor(message: memoryview) -> dict[bytes, _Tensor]:
-    """A tensor by its name; none if it is not one of int8 with a byte for each number."""
+def _node(message: memoryview) -> _Node:
+    """An operation of ONNX's own; of another domain, one without a name."""
+    inputs, outputs = [], []
+    operation = domain = b""
+    for number, value in fields(message):
+        if not isinstance(value, memoryview):
+            continue
+        if number == _NODE_INPUT:
+            inputs.append(bytes(value))
+        elif number == _NODE_OUTPUT:
+            outputs.append(bytes(value))
+        elif number == _NODE_OPERATION:
+            operation = bytes(value)
+        elif number == _NODE_DOMAIN:
+            domain = bytes(value)
+    return _Node(operation if domain in (b"", b"ai.onnx") else b"", inputs, outputs)
+
+
+def _tensor(message: memoryview) -> tuple[bytes, _Tensor | None]:
+    """A tensor and its name; None if it is not one of int8 with a byte for each number."""
     shape: list[int] = []
     kind, name = 0, b""
-    content = memoryview(b"")
+    contents = []
     for number, value in fields(message):
         if isinstance(value, int):
             if number == _TENSOR_DIMENSIONS:
@@ -121,8 +184,8 @@ def _int8_tensor(message: memoryview) -> dict[bytes, _Tensor]:
         elif number == _TENSOR_NAME:
             name = bytes(value)
         elif number in (_TENSOR_BYTES, _TENSOR_NUMBERS):
-            # As many bytes as numbers: each is one, written out too if it is not negative.
-            content = value
-    if kind != _INT8 or len(content) != math.prod(shape):
-        return {}
-    return {name: _Tensor(tuple(shape), content)}
+            contents.append(value)
+    # As many bytes as numbers: each is one, written out too if it is not negative.
+    if kind != _INT8 or len(contents) != 1 or len(contents[0]) != math.prod(shape):
+        return name, None
+    return name, _Tensor(tuple(shape), contents[0])

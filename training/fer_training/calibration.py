@@ -10,6 +10,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch.nn.functional import cross_entropy
 
+_LEAST, _MOST = 0.05, 20.0
+"""Between these a temperature and a scale are sought: beyond them nothing was learnt."""
+
 # How far the scale of one label may stray from that of all, and a bias from zero: standard
 # deviations of a Gaussian prior, which only counts where there are few faces.
 _SCALE_SPREAD = 0.5
@@ -29,7 +32,7 @@ def fit_temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:
     logits = logits.detach().double()
     log_temperature = torch.zeros((), dtype=torch.float64, requires_grad=True)
     _minimise([log_temperature], lambda: cross_entropy(logits / log_temperature.exp(), labels))
-    return float(log_temperature.detach().exp().clamp(0.05, 20.0))
+    return float(log_temperature.detach().exp().clamp(_LEAST, _MOST))
 
 
 def fit_vector_scaling(
@@ -45,7 +48,8 @@ def fit_vector_scaling(
         labels: int64 ``[N]``.
 
     Returns:
-        What to multiply each logit by, above zero, and what to add then: both float32 ``[L]``.
+        What to multiply each logit by, between 0.05 and 20, and what to add then: both float32
+        ``[L]``.
     """
     logits = logits.detach().double()
     common = torch.zeros((), dtype=torch.float64, requires_grad=True)
@@ -58,7 +62,8 @@ def fit_vector_scaling(
         return cross_entropy(scaled, labels) + prior / len(logits)
 
     _minimise([common, own, bias], loss)
-    return (common + own).detach().exp().float(), bias.detach().float()
+    scale = (common + own).detach().exp().clamp(_LEAST, _MOST)
+    return scale.float(), bias.detach().float()
 
 
 def _minimise(parameters: Sequence[torch.Tensor], loss: Callable[[], torch.Tensor]) -> None:

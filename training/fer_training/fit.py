@@ -80,7 +80,7 @@ class Run:
         start: a checkpoint whose weights it starts from; None for those that the recipe says.
         teachers: checkpoints of emotion networks that teach this one.
         save_every: after how many epochs the resumable checkpoint is written anew. On a GPU, where
-            an epoch takes a second or two, writing it takes as long.
+            an epoch takes seconds, writing it takes as long.
         progress: whether to show a progress bar.
     """
 

@@ -18,7 +18,7 @@ class Parts:
 
     Attributes:
         train: what the weights learn from.
-        holdout: training faces that choose (epoch, early stopping, temperature).
+        holdout: training faces that choose (epoch, early stopping, calibration).
         dropped: training faces left out because the same picture is in PublicTest or PrivateTest.
     """
 

@@ -23,7 +23,7 @@ class Recipe:
         weights: ``"random"``, or ``"imagenet"`` to start from published weights (ResNet18 and
             EfficientNet-Lite0); see ``pretrained.py``.
         holdout: share of the training faces kept out of training, by which early stopping, the
-            choice of an epoch and the temperature are decided. PublicTest decides nothing.
+            choice of an epoch and the calibration are decided. PublicTest decides nothing.
         holdout_seed: of the draw of those faces, so that networks that learn from each other can
             hold out the same ones; 0: ``seed``.
         flip: whether every second face is mirrored.
@@ -187,7 +187,7 @@ class EmotionRecipe(Recipe):
     votes: float = 0.25
     mixup: float = 0.0
     class_weights: Literal["none", "balanced"] = "none"
-    calibration: Literal["temperature", "vector"] = "vector"
+    calibration: Literal["temperature", "vector"] = "temperature"
     sampling: Literal["none", "over", "under"] = "none"
     teaching: Literal["each_step", "once"] = "each_step"
     distill: float = 0.8

@@ -44,7 +44,23 @@ _IOU = 0.3
 _FAILURES = (ImportError, AttributeError, OSError, TypeError, ValueError, RuntimeError)
 """What MediaPipe raises where it does not open."""
 
-_stderr_lock = threading.Lock()
+_LAST_CALLS = 10.0
+"""Seconds that closing waits for calls that are under way."""
+
+
+class _Stderr:
+    """Who may hold stderr back, and where it is meanwhile; a forked process has it back at once."""
+
+    lock = threading.Lock()
+    kept: int | None = None
+
+    @classmethod
+    def after_fork(cls) -> None:
+        cls.lock = threading.Lock()
+        if cls.kept is not None:
+            os.dup2(cls.kept, 2)
+            os.close(cls.kept)
+            cls.kept = None
 
 
 def installed_version() -> str | None:
@@ -164,13 +180,16 @@ class MediaPipeDetector:
         with self._turn:
             if self._gone is None:
                 self._gone = "the MediaPipe detector was closed: open another one"
-                self._turn.notify_all()
-                self._turn.wait_for(lambda: not self._opening and not self._busy())
-                for task in self._tasks:
-                    task.close()
+            self._turn.notify_all()
+            self._turn.wait_for(self._is_quiet, _LAST_CALLS)
+            with contextlib.ExitStack() as closing:
+                for task in self._idle:
+                    closing.callback(task.close)
+                    self._tasks.remove(task)
+                self._idle.clear()
 
-    def _busy(self) -> int:
-        return len(self._tasks) - len(self._idle)
+    def _is_quiet(self) -> bool:
+        return not self._opening and len(self._idle) == len(self._tasks)
 
     @contextlib.contextmanager
     def _one_task(self) -> Iterator[Any]:
@@ -214,15 +233,16 @@ class MediaPipeDetector:
 
     def _forget(self) -> None:
         # The tasks' own threads did not come along into a forked process: closing one there, which
-        # its destructor tries too, would wait for ever.
+        # its destructor tries too, would wait for ever. Nor did the calls that used them.
         self._turn = threading.Condition()
+        for task in self._tasks:
+            task._handle = None
+        self._tasks, self._idle, self._opening = [], [], 0
         if self._gone is None:
             self._gone = (
                 "the MediaPipe detector was opened before this process was forked, which MediaPipe "
                 "does not survive: open one in each process"
             )
-            for task in self._tasks:
-                task._handle = None
 
 
 def _open(min_score: float) -> tuple[Any, Any]:
@@ -282,10 +302,10 @@ def _without_chatter() -> Iterator[None]:
     TF_CPP_MIN_LOG_LEVEL nor anything that the library exports changes that.
     """
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_stderr_lock)
+        stack.enter_context(_Stderr.lock)
         try:
             held = stack.enter_context(_memory())
-            stderr = os.dup(2)
+            stderr = _Stderr.kept = os.dup(2)
         except OSError:
             # No stderr, or nowhere to keep what is written to it: chatter is the lesser evil.
             yield
@@ -295,6 +315,7 @@ def _without_chatter() -> Iterator[None]:
             yield
         finally:
             os.dup2(stderr, 2)
+            _Stderr.kept = None
             os.close(stderr)
             held.seek(0)
             others = _CHATTER.sub(b"", held.read())
@@ -333,5 +354,6 @@ def _close_all() -> None:
 
 
 def _forget_all() -> None:
+    _Stderr.after_fork()
     for detector in list(_open_detectors):
         detector._forget()
