@@ -182,6 +182,19 @@ def test_convolutions_that_cannot_or_need_not_change_are_left(model: bytes) -> N
     assert prefer_matrix_tiles(model) is model
 
 
+def test_a_damaged_file_is_left_for_onnxruntime_to_refuse() -> None:
+    model = _convolution()
+    refused = 0
+    for place in range(len(model)):
+        for value in (0, 0x7F, 0xFF):
+            damaged = model[:place] + bytes([value]) + model[place + 1 :]
+            written = prefer_matrix_tiles(damaged)
+            assert len(written) == len(damaged)
+            refused += written is damaged
+        assert len(prefer_matrix_tiles(model[:place])) == place
+    assert refused > len(model)
+
+
 @pytest.mark.parametrize(("tiles", "threads", "used"), [(1, 1, True), (1, 2, False), (0, 1, False)])
 def test_one_thread_on_a_cpu_with_tiles_runs_what_was_written_for_them(
     monkeypatch: pytest.MonkeyPatch, tiles: int, threads: int, used: bool

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fer_sdk.onnx_file import fields
+from fer_sdk.onnx_file import NoProtobufError, fields
 
 # Numbers of the fields, as in ``onnx_file``.
 _MODEL_GRAPH = 7
@@ -71,9 +71,12 @@ def prefer_matrix_tiles(model: bytes) -> bytes:
     Returns:
         The changed file; the given one where there is nothing to change. Convolutions of one pixel
         or of one channel at a time, and those whose weights cannot grow by one or are used
-        elsewhere too, stay as they are.
+        elsewhere too, stay as they are. So does a damaged file, for onnxruntime to refuse.
     """
-    pairs = _weights_and_zero_points(memoryview(model))
+    try:
+        pairs = _weights_and_zero_points(memoryview(model))
+    except NoProtobufError:
+        return model
     if not pairs:
         return model
     written = bytearray(model)
