@@ -13,11 +13,16 @@ Source: "Last One Wins" in "Encoding" of the Protocol Buffers documentation; onn
 from __future__ import annotations
 
 from fer_sdk.errors import ModelError
-from fer_sdk.onnx_file import LENGTH, NoProtobufError, fields
+from fer_sdk.onnx_file import (
+    GRAPH_TENSOR,
+    LENGTH,
+    MODEL_GRAPH,
+    TENSOR_TYPE,
+    NoProtobufError,
+    fields,
+    parts,
+)
 
-_GRAPH = 7  # of a model
-_INITIALIZER = 5  # of a graph
-_DATA_TYPE = 2  # of a tensor
 _FLOAT16 = 10
 
 
@@ -34,18 +39,16 @@ def joined(graph: bytes, fp32: bytes, source: str) -> bytes:
     """
     try:
         shared = b"".join(
-            _field(_INITIALIZER, tensor)
-            for number, part in fields(memoryview(fp32))
-            if number == _GRAPH and isinstance(part, memoryview)
-            for field, tensor in fields(part)
-            if field == _INITIALIZER and isinstance(tensor, memoryview)
-            if (_DATA_TYPE, _FLOAT16) in _numbers(tensor)
+            _field(GRAPH_TENSOR, tensor)
+            for part in parts(memoryview(fp32), MODEL_GRAPH)
+            for tensor in parts(part, GRAPH_TENSOR)
+            if (TENSOR_TYPE, _FLOAT16) in _numbers(tensor)
         )
     except NoProtobufError as error:
         raise ModelError(f"{source}: the weights that it needs are damaged: {error}") from error
     if not shared:
         raise ModelError(f"{source}: the fp32 file has no half-precision weights for it")
-    return graph + _field(_GRAPH, shared)
+    return graph + _field(MODEL_GRAPH, shared)
 
 
 def _numbers(tensor: memoryview) -> list[tuple[int, int]]:

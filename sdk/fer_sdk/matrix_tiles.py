@@ -20,15 +20,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fer_sdk.onnx_file import NoProtobufError, fields
+from fer_sdk.onnx_file import (
+    GRAPH_TENSOR,
+    MODEL_GRAPH,
+    TENSOR_NAME,
+    TENSOR_TYPE,
+    NoProtobufError,
+    fields,
+    parts,
+)
 
-# Numbers of the fields, as in ``onnx_file``.
-_MODEL_GRAPH = 7
-_GRAPH_NODE, _GRAPH_TENSOR, _GRAPH_INPUT, _GRAPH_OUTPUT = 1, 5, 11, 12
+# Numbers of the fields, beside those of ``onnx_file``.
+_GRAPH_NODE, _GRAPH_INPUT, _GRAPH_OUTPUT = 1, 11, 12
 _VALUE_NAME = 1
 _NODE_INPUT, _NODE_OUTPUT, _NODE_OPERATION, _NODE_ATTRIBUTE, _NODE_DOMAIN = 1, 2, 4, 5, 7
 _ATTRIBUTE_GRAPHS = (6, 11)
-_TENSOR_DIMENSIONS, _TENSOR_TYPE, _TENSOR_NUMBERS, _TENSOR_NAME, _TENSOR_BYTES = 1, 2, 5, 8, 9
+_TENSOR_DIMENSIONS, _TENSOR_NUMBERS, _TENSOR_BYTES = 1, 5, 9
 _INT8 = 3
 
 # From Linux's asm/prctl.h and the layout of the CPU's extended state.
@@ -91,14 +98,14 @@ def prefer_matrix_tiles(model: bytes) -> bytes:
 
 def _weights_and_zero_points(model: memoryview) -> list[tuple[_Tensor, _Tensor]]:
     """What can grow by one, of convolutions that are matrix products then."""
-    graphs = _parts(model, _MODEL_GRAPH)
+    graphs = parts(model, MODEL_GRAPH)
     if len(graphs) != 1:
         return []
     (graph,) = graphs
     nodes = []
-    for part in _parts(graph, _GRAPH_NODE):
-        attributes = _parts(part, _NODE_ATTRIBUTE)
-        if any(_parts(one, number) for one in attributes for number in _ATTRIBUTE_GRAPHS):
+    for part in parts(graph, _GRAPH_NODE):
+        attributes = parts(part, _NODE_ATTRIBUTE)
+        if any(parts(one, number) for one in attributes for number in _ATTRIBUTE_GRAPHS):
             # A graph in it may use the same tensors by their names.
             return []
         nodes.append(_node(part))
@@ -106,14 +113,14 @@ def _weights_and_zero_points(model: memoryview) -> list[tuple[_Tensor, _Tensor]]
     ends = [
         bytes(name)
         for number in (_GRAPH_INPUT, _GRAPH_OUTPUT)
-        for value in _parts(graph, number)
-        for name in _parts(value, _VALUE_NAME)
+        for value in parts(graph, number)
+        for name in parts(value, _VALUE_NAME)
     ]
     uses = Counter([*ends, *(name for node in nodes for name in node.inputs)])
     kernels = {node.inputs[1] for node in nodes if node.operation == b"Conv" and node.inputs[1:]}
     tensors: dict[bytes, _Tensor] = {}
     names: Counter[bytes] = Counter()
-    for part in _parts(graph, _GRAPH_TENSOR):
+    for part in parts(graph, GRAPH_TENSOR):
         name, tensor = _tensor(part)
         names[name] += 1
         if tensor is not None:
@@ -146,15 +153,6 @@ def _can_grow(weight: _Tensor, zero_point: _Tensor) -> bool:
     return bool(values.max() < np.iinfo(np.int8).max and not zeros.any())
 
 
-def _parts(message: memoryview, wanted: int) -> list[memoryview]:
-    """The values of a field that holds messages, texts or bytes."""
-    return [
-        value
-        for number, value in fields(message)
-        if number == wanted and isinstance(value, memoryview)
-    ]
-
-
 def _node(message: memoryview) -> _Node:
     """An operation of ONNX's own; of another domain, one without a name."""
     inputs, outputs = [], []
@@ -182,9 +180,9 @@ def _tensor(message: memoryview) -> tuple[bytes, _Tensor | None]:
         if isinstance(value, int):
             if number == _TENSOR_DIMENSIONS:
                 shape.append(value)
-            elif number == _TENSOR_TYPE:
+            elif number == TENSOR_TYPE:
                 kind = value
-        elif number == _TENSOR_NAME:
+        elif number == TENSOR_NAME:
             name = bytes(value)
         elif number in (_TENSOR_BYTES, _TENSOR_NUMBERS):
             contents.append(value)

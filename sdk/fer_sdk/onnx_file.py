@@ -36,7 +36,9 @@ _FIELDS: Mapping[str, Mapping[int, str]] = {
     "SparseTensor": {1: "Tensor", 2: "Tensor"},
     "Tensor": {},
 }
-_TENSOR_NAME, _EXTERNAL_DATA, _DATA_LOCATION = 8, 13, 14
+MODEL_GRAPH = 7
+GRAPH_TENSOR = 5
+TENSOR_TYPE, TENSOR_NAME, _EXTERNAL_DATA, _DATA_LOCATION = 2, 8, 13, 14
 
 
 def check_self_contained(content: bytes, source: str) -> None:
@@ -89,7 +91,7 @@ def _walk(content: memoryview, source: str) -> int:
 
 def _tensor_name(tensor: memoryview) -> str:
     for number, value in fields(tensor):
-        if number == _TENSOR_NAME and isinstance(value, memoryview):
+        if number == TENSOR_NAME and isinstance(value, memoryview):
             return bytes(value[:80]).decode("utf-8", "replace")
     return ""
 
@@ -118,6 +120,15 @@ def fields(part: memoryview) -> Iterator[tuple[int, int | memoryview]]:
             raise NoProtobufError(f"a field claims {length} bytes where {end - position} are left")
         yield number, part[position : position + length]
         position += length
+
+
+def parts(message: memoryview, wanted: int) -> list[memoryview]:
+    """The values of a field that holds messages, texts or bytes."""
+    return [
+        value
+        for number, value in fields(message)
+        if number == wanted and isinstance(value, memoryview)
+    ]
 
 
 def _varint(part: memoryview, position: int) -> tuple[int, int]:
