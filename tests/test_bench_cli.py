@@ -82,6 +82,7 @@ def test_every_scenario_is_measured_as_asked(folder: Path) -> None:
     expected |= {
         ("model", model, batch, None) for model in ("landmarks", "emotion") for batch in (1, 3)
     }
+    expected |= {("dynamic-batch", model, 3, None) for model in ("landmarks", "emotion")}
     assert found == expected
 
 

@@ -17,7 +17,7 @@ import tiny_models
 from fer_bench import load, provenance, roofline
 from fer_bench.build import ThreeCalls
 from fer_bench.clock import SystemClock
-from fer_bench.jobs import BoundJob, CallJob
+from fer_bench.jobs import BoundJob, CallJob, DynamicBatchJob
 from fer_bench.load import LoadWatch, busy
 from fer_bench.measure import StopRule
 from fer_bench.operations import count_operations
@@ -329,6 +329,40 @@ def test_the_copies_of_a_bound_model_are_rows_of_their_own() -> None:
     added = np.sum([rows[part].rounds_ms[0] for part in parts], axis=0)
     assert added == pytest.approx(rows[whole].rounds_ms[0], abs=1e-5)
     assert len(added) == 6
+
+
+@pytest.mark.parametrize(
+    ("batch", "numbers"), [(3, [1, 2, 3]), (64, [1, 10, 19, 28, 37, 46, 55, 64])]
+)
+def test_a_dynamic_batch_has_another_size_each_time(batch: int, numbers: list[int]) -> None:
+    faces = np.arange(batch, dtype=np.uint8)[:, None, None].repeat(2, axis=1).repeat(2, axis=2)
+    conditions = replace(
+        bench_results.CONDITIONS,
+        scenario="dynamic-batch",
+        stage="emotion",
+        batch=batch,
+        width=None,
+        height=None,
+        faces=None,
+    )
+    seen: list[int] = []
+
+    def run(some: np.ndarray) -> None:
+        np.testing.assert_array_equal(some, faces[: len(some)])
+        seen.append(len(some))
+
+    job = DynamicBatchJob(conditions, SystemClock(), run, faces)
+    job.warm_up()
+    # A warm-up ends where a turn ends: a series begins with one face.
+    assert seen == len(seen) // len(numbers) * numbers
+    seen.clear()
+    job.take_round(StopRule(0.0, 2 * len(numbers)))
+    assert seen == len(seen) // len(numbers) * numbers
+    (row,) = job.rows()
+    assert row.latency.count == 2 * len(numbers)
+    calls_per_second = 1000 / row.latency.mean
+    assert row.faces_per_second == pytest.approx(calls_per_second * np.mean(numbers), rel=1e-3)
+    assert row.images_per_second is None
 
 
 def test_opencv_gets_as_many_threads_as_the_models() -> None:

@@ -19,6 +19,7 @@ from fer_bench.jobs import (
     BoundJob,
     CallJob,
     CameraJob,
+    DynamicBatchJob,
     Job,
     ProcessesJob,
     RivalJob,
@@ -71,6 +72,8 @@ def pipeline_jobs(
     ]
     if "model" in plan.scenarios:
         jobs += model_jobs(plan, subjects, pictures[0], clock, skipped)
+    if "dynamic-batch" in plan.scenarios:
+        jobs += dynamic_batch_jobs(plan, subjects, pictures[0], clock)
     return jobs, skipped
 
 
@@ -295,12 +298,8 @@ def model_jobs(
         for model in (subject.landmarks, subject.emotion):
             for batch in plan.batches:
                 faces = crops(subject, model, picture, batch)
-                conditions = replace(
-                    _conditions(subject, "model", None, stage=model.task, batch=batch),
-                    # Of a pair of models of one's own each may have its own.
-                    precision=model.metadata.precision,
-                )
-                run = model.scores if isinstance(model, EmotionModel) else model.landmarks
+                conditions = _of_model(subject, model, "model", batch)
+                run = _run_of(model)
                 # Pipelines that differ in their detector alone have the same models.
                 jobs.setdefault(
                     conditions,
@@ -316,6 +315,38 @@ def model_jobs(
                     except FerError as error:
                         skipped.append(Skipped("copies apart from compute", str(error)))
     return list(jobs.values())
+
+
+def dynamic_batch_jobs(
+    plan: Plan, subjects: Sequence[Subject], picture: Picture, clock: Clock
+) -> list[Job]:
+    """The two models alone on batches of the picture's face whose size changes each time."""
+    jobs: dict[Conditions, Job] = {}
+    for subject in subjects:
+        for model in (subject.landmarks, subject.emotion):
+            for batch in plan.batches:
+                conditions = _of_model(subject, model, "dynamic-batch", batch)
+                # One face at most is one face each time.
+                if batch > 1 and conditions not in jobs:
+                    faces = crops(subject, model, picture, batch)
+                    jobs[conditions] = DynamicBatchJob(
+                        conditions, clock, _run_of(model), faces, provider=subject.provider
+                    )
+    return list(jobs.values())
+
+
+def _of_model(
+    subject: Subject, model: EmotionModel | LandmarksModel, scenario: Scenario, batch: int
+) -> Conditions:
+    return replace(
+        _conditions(subject, scenario, None, stage=model.task, batch=batch),
+        # Of a pair of models of one's own each may have its own.
+        precision=model.metadata.precision,
+    )
+
+
+def _run_of(model: EmotionModel | LandmarksModel) -> Callable[[Faces], object]:
+    return model.scores if isinstance(model, EmotionModel) else model.landmarks
 
 
 def crops(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from statistics import fmean
 from typing import Protocol
 
 import cv2
+import numpy as np
 
 from fer_bench.clock import Clock
 from fer_bench.health import complaints
@@ -19,6 +22,9 @@ from fer_bench.rivals.process import RivalProcess
 from fer_bench.scenarios import Crowd, camera, multi_thread
 from fer_bench.sessions import Array, BoundModel
 from fer_bench.stages import STAGES, StagedPipeline
+
+_BATCH_SIZES = 8
+"""How many numbers of faces take turns at most."""
 
 
 class _Closes(Protocol):
@@ -98,13 +104,16 @@ class Job(ABC):
             found.append(f"the time limit ended it at {taken} of {self._wanted} samples")
         return found
 
+    def _faces_a_call(self) -> float | None:
+        if self.conditions.width is None:
+            return self.conditions.batch
+        return None if self.faces_found is None else self.conditions.batch * self.faces_found
+
     def _row(self, conditions: Conditions, rounds: list[list[float]], notes: list[str]) -> Row:
         samples = [value for part in rounds for value in part]
         calls = len(samples) / self._seconds if self._seconds > 0 else None
         of_images = conditions.width is not None
-        faces = conditions.batch if not of_images else None
-        if of_images and self.faces_found is not None:
-            faces = conditions.batch * self.faces_found
+        faces = self._faces_a_call()
         return Row(
             conditions=conditions,
             latency=summarise(samples),
@@ -186,6 +195,34 @@ class ProcessesJob(Job):
         with ThreadPoolExecutor(len(self._processes)) as pool:
             # What settles them is ``call``, all together, before the round.
             return list(pool.map(lambda one: one.measure(rule, settled=True), self._processes))
+
+
+class DynamicBatchJob(CallJob):
+    """A model on another number of faces each time, as when people come and go."""
+
+    def __init__(
+        self,
+        conditions: Conditions,
+        clock: Clock,
+        run: Callable[[Array], object],
+        faces: Array,
+        *,
+        provider: str | None = None,
+    ) -> None:
+        """Arguments as of ``Job``; ``run`` gets the first one to all of ``faces`` ``[N, S, S]``."""
+        spread = np.linspace(1, len(faces), min(len(faces), _BATCH_SIZES))
+        self._numbers = [int(number) for number in spread]
+        following = itertools.cycle(self._numbers)
+        super().__init__(
+            conditions, clock, lambda: run(faces[: next(following)]), provider=provider
+        )
+
+    def call(self) -> object:
+        # Times are stable from one turn to the next, not from one number to another.
+        return [super(DynamicBatchJob, self).call() for _ in self._numbers]
+
+    def _faces_a_call(self) -> float | None:
+        return fmean(self._numbers)
 
 
 class CameraJob(CallJob):

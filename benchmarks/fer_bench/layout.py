@@ -51,7 +51,7 @@ def share(value: float | None) -> str:
 def settings(conditions: Conditions) -> dict[str, str]:
     """Everything about a row but its subject, scenario and stage, in words, by what it is."""
     one = conditions
-    alone = one.scenario in {"offline", "model", "cuda-model"}
+    alone = one.scenario in {"offline", "model", "dynamic-batch", "cuda-model"}
     found = {
         "size": None if one.width is None else f"{one.width}x{one.height}",
         "faces": None if one.faces is None else plural(one.faces, "face"),
@@ -59,11 +59,15 @@ def settings(conditions: Conditions) -> dict[str, str]:
         "precision": one.precision,
         "threads": None if one.threads is None else plural(one.threads, "thread"),
         "workers": plural(one.workers, "caller") if one.scenario in _CROWDS else None,
-        "batch": f"batch {one.batch}" if alone or one.batch > 1 else None,
+        "batch": _batch(one) if alone or one.batch > 1 else None,
         "fps": None if one.fps is None else f"{one.fps:g} frames/s",
         "detector": None if one.detector is None else f"detector {one.detector}",
     }
     return {what: words for what, words in found.items() if words is not None}
+
+
+def _batch(one: Conditions) -> str:
+    return f"batch {'1 to ' if one.scenario == 'dynamic-batch' else ''}{one.batch}"
 
 
 def plural(count: int, what: str) -> str:
@@ -106,6 +110,7 @@ _TITLES = {
     "offline": "offline, predict_batch on decoded arrays",
     "camera": "camera, from a frame's arrival to its answer",
     "model": "model, faces that are cut out already",
+    "dynamic-batch": "dynamic-batch, another number of cut out faces in each run of a model",
     "cuda-model": "cuda-model, with the copies to and from the device apart",
     "package": "package, another package's whole call on a decoded array",
 }

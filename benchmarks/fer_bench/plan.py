@@ -20,6 +20,7 @@ SCENARIOS = (
     "offline",
     "camera",
     "model",
+    "dynamic-batch",
 )
 
 

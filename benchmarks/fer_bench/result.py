@@ -20,6 +20,7 @@ Scenario = Literal[
     "offline",
     "camera",
     "model",
+    "dynamic-batch",
     "cuda-model",
     "package",
 ]
@@ -51,8 +52,9 @@ class Conditions:
         "two models alone, on input that is ready; stages: one pass, part by part; multi-thread: "
         "several threads on one pipeline; multi-process: as many processes, each with a pipeline "
         "of its own; offline: predict_batch; camera: frames at "
-        "a fixed rate; model: one model alone; cuda-model: the same on CUDA with its copies apart; "
-        "package: another package's whole call",
+        "a fixed rate; model: one model alone; dynamic-batch: the same on another number of faces "
+        "each time; cuda-model: one model on CUDA with its copies apart; package: another "
+        "package's whole call",
     ]
     stage: Annotated[str, "the part that was timed; 'end to end' is all of it"]
     device: Annotated[str, "cpu or cuda"]
@@ -62,7 +64,10 @@ class Conditions:
         int | None, "threads of one model run and of OpenCV; null: left to the package"
     ]
     workers: Annotated[int, "threads that call at the same time"]
-    batch: Annotated[int, "images per call, or faces per call where a model is timed alone"]
+    batch: Annotated[
+        int,
+        "images per call, or faces per call where a model is timed alone; dynamic-batch: at most",
+    ]
     width: Annotated[int | None, "of the image, pixels"]
     height: Annotated[int | None, "of the image, pixels"]
     faces: Annotated[int | None, "faces drawn in the image"]

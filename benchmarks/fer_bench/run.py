@@ -364,6 +364,8 @@ _WHOLE = frozenset({"single-stream", "inference", "stages", "offline"})
 def _work_of(row: Row, models: Sequence[Model]) -> list[tuple[Operations, int]] | None:
     """Which operations a row is about, each with how often; None where none, or unclear."""
     one = row.conditions
+    if one.scenario == "dynamic-batch":
+        return None
     of_picture = one.scenario != "model"
     faces = one.batch * (row.faces_found or 0) if of_picture else one.batch
     if one.stage in {"detect", "landmarks", "emotion"}:
