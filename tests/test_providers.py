@@ -143,10 +143,10 @@ def test_a_run_that_fails_is_an_error_and_not_tried_elsewhere(
     device: Device, capfd: pytest.CaptureFixture[str]
 ) -> None:
     session = Session(_chain("Relu"), source="chain.onnx", device=device)
-    assert session._session._enable_fallback is False
+    assert session.native._enable_fallback is False
     with pytest.raises(ModelError, match=r"chain\.onnx: onnxruntime cannot run it"):
         session.run(np.zeros((2, 5, 5), np.float32))
-    assert session._session.get_providers()[0] == session.provider
+    assert session.native.get_providers()[0] == session.provider
     assert capfd.readouterr().out == ""
 
 
@@ -176,6 +176,7 @@ class _OnCuda:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, fails: str | None = None) -> None:
         self.opened: list[tuple[str, dict[str, str]]] = []
+        self.ran: list[list[int]] = []
         self.preloaded = 0
         seen, plain = self, ort.InferenceSession
 
@@ -183,6 +184,8 @@ class _OnCuda:
             def __init__(self, model: bytes, options: object, **settings: object) -> None:
                 (self.asked,) = settings.pop("providers")  # type: ignore[misc, attr-defined]
                 seen.opened.append(self.asked)
+                self.ran: list[int] = []
+                seen.ran.append(self.ran)
                 super().__init__(model, options, providers=["CPUExecutionProvider"], **settings)
 
             def get_providers(self) -> list[str]:
@@ -191,10 +194,12 @@ class _OnCuda:
             def get_provider_graph_assignment_info(self) -> list[object]:
                 return []
 
-            def run(self, *arguments: object) -> object:
+            def run(self, outputs: object, feeds: dict[str, np.ndarray]) -> object:
                 if fails and self.asked[0] == "CUDAExecutionProvider":
                     raise RuntimeError(fails)
-                return super().run(*arguments)
+                (array,) = feeds.values()
+                self.ran += np.shape(array)[:1]
+                return super().run(outputs, feeds)
 
         def preload_dlls() -> None:
             self.preloaded += 1
@@ -222,9 +227,60 @@ def test_cuda_computes_fp32_in_full_unless_told_otherwise(monkeypatch: pytest.Mo
         device="cuda",
         provider_options={"use_tf32": "1", "device_id": "1"},
     )
-    plain, own = (options for _, options in seen.opened)
-    assert plain == {"use_tf32": "0"}
-    assert own == {"use_tf32": "1", "device_id": "1"}
+    size = len(seen.opened) // 2
+    plain, own = seen.opened[0][1], seen.opened[size][1]
+    assert plain == {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+    assert own == plain | {"use_tf32": "1", "device_id": "1"}
+    assert seen.opened == size * [("CUDAExecutionProvider", plain)] + size * [
+        ("CUDAExecutionProvider", own)
+    ]
+
+
+def test_on_cuda_a_session_never_sees_two_sizes_of_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = _OnCuda(monkeypatch)
+    content = tiny_models.emotion_model()
+    faces = np.random.default_rng(0).integers(0, 256, (64, 16, 16), np.uint8)
+    model = EmotionModel(content, source="tiny.onnx", device="cuda")
+    expected = tiny_models.expected_scores(faces)
+    for count in (1, 2, 1, 8, 9, 3, 64, 1, 0, 7):
+        np.testing.assert_allclose(model.scores(faces[:count]), expected[:count], atol=1e-6)
+    assert [set(ran) for ran in seen.ran] == [{1}, {8}, {64}]
+
+
+def test_on_cuda_a_model_of_a_fixed_batch_has_one_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    fixed = onnx.load_from_string(_chain("Relu"))
+    for node in (*fixed.graph.input, *fixed.graph.output):
+        node.type.tensor_type.shape.dim[0].dim_value = 3
+    seen = _OnCuda(monkeypatch)
+    session = Session(fixed.SerializeToString(), source="chain.onnx", device="cuda")
+    assert session.run(np.ones((3, 4, 4), np.float32))[0].shape == (3, 4, 4)
+    assert seen.ran == [[3, 3]]
+
+
+def test_on_cuda_more_than_any_session_is_for_still_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    _OnCuda(monkeypatch)
+    session = Session(_chain("Relu"), source="chain.onnx", device="cuda")
+    many = np.random.default_rng(0).standard_normal((65, 4, 4)).astype(np.float32)
+    np.testing.assert_array_equal(session.run(many)[0], np.maximum(many, 0))
+    with pytest.raises(ModelError, match=r"cannot run it on float32 \[\]"):
+        session.run(np.ones((), np.float32))
+
+
+def test_cuda_that_has_no_memory_for_every_session_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _OnCuda(monkeypatch)
+    plain = ort.InferenceSession.run
+
+    def run(self: object, outputs: object, feeds: dict[str, np.ndarray]) -> object:
+        if any(len(array) > 8 for array in feeds.values()):
+            raise RuntimeError("out of memory")
+        return plain(self, outputs, feeds)
+
+    monkeypatch.setattr(ort.InferenceSession, "run", run)
+    with pytest.raises(DeviceUnavailableError, match=r"does not open: .*out of memory"):
+        Session(_chain("Relu"), source="chain.onnx", device="cuda")
+    assert Session(_chain("Relu"), source="chain.onnx", device="auto").device == "cpu"
 
 
 def test_cuda_and_cudnn_from_pip_are_loaded_once_and_in_silence(

@@ -36,6 +36,9 @@ that spin after one steal the cores of the next."""
 MAX_MODEL_BYTES = 512 * 2**20
 """The largest model file that is read unless told otherwise: many times the largest of ours."""
 
+_Sessions = dict[int | None, Any]
+"""Sessions of onnxruntime by the size of batch that each is for; None for one that takes any."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -50,6 +53,8 @@ class _Provider(NamedTuple):
             promise of a named device. The others run the heavy ones and leave the rest by design.
         options: provider options that we set; the caller's own come on top. ``{threads}`` stands
             for the number of threads.
+        batches: sizes of batches that a session each is kept for, in ascending order; a batch of
+            another size is filled up to the next one. Empty: one session takes any size.
     """
 
     name: str
@@ -57,6 +62,7 @@ class _Provider(NamedTuple):
     needs: str = ""
     whole: bool = True
     options: Mapping[str, str] = {}
+    batches: tuple[int, ...] = ()
 
 
 _PROVIDERS = {
@@ -66,9 +72,16 @@ _PROVIDERS = {
         advice="install onnxruntime-gpu in place of onnxruntime",
         needs="the NVIDIA driver (nvidia-smi), and CUDA and cuDNN, which pip install "
         "'onnxruntime-gpu[cuda,cudnn]' brings",
-        # Left to itself it rounds the numbers of float32 products to 10 bits where the GPU can,
-        # and fp32 would not be the reference any more.
-        options={"use_tf32": "0"},
+        options={
+            # Left to itself it rounds the numbers of float32 products to 10 bits where the GPU can,
+            # and fp32 would not be the reference any more.
+            "use_tf32": "0",
+            # How long cuDNN ponders on each convolution: by default half a second a model.
+            "cudnn_conv_algo_search": "HEURISTIC",
+        },
+        # It ponders anew whenever a batch has another size than the last one, as when people come
+        # and go: a tenth of a second for what takes a millisecond to run, filled up or not.
+        batches=(1, 8, 64),
     ),
     "openvino": _Provider(
         "OpenVINOExecutionProvider",
@@ -233,35 +246,36 @@ class Session:
         check_self_contained(model, source)
         self.device = device
         if device == "auto":
-            self._session, self.device = self._open_best(model, source)
+            self._sessions, self.device = self._open_best(model, source)
         else:
-            self._session = self._open_named(model, source, device)
-        self.provider: str = self._session.get_providers()[0]
-        self.nodes, self.cpu_nodes = _placed(self._session)
+            self._sessions = self._open_named(model, source, device)
+        first = self.native
+        self.provider: str = first.get_providers()[0]
+        self.nodes, self.cpu_nodes = _placed(first)
         try:
-            meta = self._session.get_modelmeta()
+            meta = first.get_modelmeta()
             self.metadata: dict[str, str] = dict(meta.custom_metadata_map)
-            self.inputs = [_signature(node) for node in self._session.get_inputs()]
-            self.outputs = [_signature(node) for node in self._session.get_outputs()]
+            self.inputs = [_signature(node) for node in first.get_inputs()]
+            self.outputs = [_signature(node) for node in first.get_outputs()]
         except UnicodeDecodeError as error:
             raise ModelError(f"{source}: damaged: a name in it is not text: {error}") from error
         self._forked = False
         _open_sessions.add(self)
 
-    def _open_best(self, model: bytes, source: str) -> tuple[Any, str]:
+    def _open_best(self, model: bytes, source: str) -> tuple[_Sessions, str]:
         if has_cuda():
             try:
-                session = self._open(model, source, "cuda")
+                sessions = self._open(model, source, "cuda")
             except ModelError as error:
                 reason = str(error)
             else:
-                if session.get_providers()[0] == _PROVIDERS["cuda"].name:
-                    return session, "cuda"
+                if _first(sessions).get_providers()[0] == _PROVIDERS["cuda"].name:
+                    return sessions, "cuda"
                 reason = _load_nvidias_libraries() or "the log of onnxruntime says why"
             _log.warning("CUDA did not open for %s, which runs on the CPU: %s", source, reason)
         return self._open(model, source, "cpu"), "cpu"
 
-    def _open_named(self, model: bytes, source: str, device: str) -> Any:
+    def _open_named(self, model: bytes, source: str, device: str) -> _Sessions:
         provider = _provider(device)
         asked = f'device="{device}" was asked for, but '
         if provider.name not in ort.get_available_providers():
@@ -270,7 +284,7 @@ class Session:
                 f'{provider.advice}, or use device="cpu"'
             )
         try:
-            session = self._open(model, source, device)
+            sessions = self._open(model, source, device)
         except ModelError as error:
             if device == "cpu":
                 raise
@@ -278,22 +292,36 @@ class Session:
             self._open(model, source, "cpu")
             options = f" with provider_options={self._options}" if self._options else ""
             raise DeviceUnavailableError(f"{asked}it does not open{options}: {error}") from error
-        opened = session.get_providers()[0]
+        first = _first(sessions)
+        opened = first.get_providers()[0]
         if opened != provider.name:
             missed = _load_nvidias_libraries() if device in _NVIDIA else ""
             raise DeviceUnavailableError(
                 f"{asked}{source} would run on {opened}: check {provider.needs}; onnxruntime says "
                 f'{missed or "on standard error what it misses"}. Or use device="cpu"'
             )
-        nodes, on_cpu = _placed(session)
+        nodes, on_cpu = _placed(first)
         if device != "cpu" and on_cpu and (provider.whole or on_cpu == nodes):
             raise DeviceUnavailableError(
                 f"{asked}{on_cpu} of the {nodes} operations of {source} would run on the CPU: use "
                 'another precision, or device="cpu"'
             )
-        return session
+        return sessions
 
-    def _open(self, model: bytes, source: str, device: str) -> Any:
+    def _open(self, model: bytes, source: str, device: str) -> _Sessions:
+        """A session for each size of batch that the device wants one for.
+
+        Where the provider did not open there is one, on the CPU.
+        """
+        provider = _provider(device)
+        first = self._open_one(model, source, device, provider.batches[:1])
+        sizes = provider.batches if _takes_any_batch(first) else ()
+        if not sizes or first.get_providers()[0] != provider.name:
+            return {None: first}
+        others = (self._open_one(model, source, device, (size,)) for size in sizes[1:])
+        return dict(zip(sizes, (first, *others), strict=True))
+
+    def _open_one(self, model: bytes, source: str, device: str, batch: tuple[int, ...]) -> Any:
         provider = _provider(device)
         options = ort.SessionOptions()
         options.intra_op_num_threads = self.threads
@@ -329,7 +357,7 @@ class Session:
                     ort.set_default_logger_severity(_NOTHING)
                 # cuDNN is optional to onnxruntime, and code for a GPU is looked up by kernel: what
                 # is missing of either may show at the first run only.
-                _run_once(session)
+                _run_once(session, *batch)
         except Exception as error:
             # onnxruntime raises bare RuntimeErrors and errors of its own that it does not export.
             reason = str(error).strip()
@@ -338,8 +366,11 @@ class Session:
 
     @property
     def native(self) -> Any:
-        """onnxruntime's own session, for what this class does not do, such as IO binding."""
-        return self._session
+        """onnxruntime's own session, for what this class does not do, such as IO binding.
+
+        Of several for batches of different sizes that for the smallest.
+        """
+        return _first(self._sessions)
 
     def run(self, array: npt.NDArray[Any]) -> list[npt.NDArray[np.float32]]:
         """Every output for one array given as the only input.
@@ -354,14 +385,26 @@ class Session:
                 "not survive: open it in each process"
             )
         name = self.inputs[0][0]
+        session, batch = self._fitting(array)
         try:
-            outputs = self._session.run(None, {name: array})
+            outputs = session.run(None, {name: batch})
         except Exception as error:
             raise ModelError(
                 f"{self._source}: onnxruntime cannot run it on {array.dtype} {list(array.shape)}: "
                 f"{error}"
             ) from error
-        return [np.asarray(value) for value in outputs]
+        values = [np.asarray(value) for value in outputs]
+        return values if batch is array else [value[: len(array)] for value in values]
+
+    def _fitting(self, array: npt.NDArray[Any]) -> tuple[Any, npt.NDArray[Any]]:
+        """The session for an array, and what it is given: the array, filled up where need be."""
+        for size, session in self._sessions.items():
+            if size is None or not array.ndim or size == len(array):
+                return session, array
+            if size > len(array):
+                return session, _filled_up(array, size)
+        # More than any is for: the last one ponders anew.
+        return session, array
 
 
 _open_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
@@ -371,7 +414,8 @@ def _after_fork() -> None:
     # The threads of a session do not come along, and its destructor would wait for them for ever:
     # it must never run, not even when the interpreter ends.
     for session in list(_open_sessions):
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(session._session))
+        for native in session._sessions.values():
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(native))
         session._forked = True
 
 
@@ -410,13 +454,30 @@ def _signature(node: Any) -> tuple[str, str, list[int | str | None]]:
     return node.name, node.type, list(node.shape)
 
 
-def _run_once(session: Any) -> None:
-    """Run a session on a single zero of everything."""
+def _first(sessions: _Sessions) -> Any:
+    return next(iter(sessions.values()))
+
+
+def _takes_any_batch(session: Any) -> bool:
+    """Whether the first dimension of every input and output is of any size."""
+    nodes = [*session.get_inputs(), *session.get_outputs()]
+    return all(node.shape and not isinstance(node.shape[0], int) for node in nodes)
+
+
+def _filled_up(array: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
+    """A batch with zeros behind it, ``size`` long."""
+    filled = np.zeros((size, *array.shape[1:]), array.dtype)
+    filled[: len(array)] = array
+    return filled
+
+
+def _run_once(session: Any, batch: int = 1) -> None:
+    """Run a session on zeros, one of everything and ``batch`` of what is a batch."""
     inputs = {node.name: (_NUMPY.get(node.type), node.shape) for node in session.get_inputs()}
     if any(kind is None for kind, _ in inputs.values()):
         return
     feeds = {
-        name: np.zeros([size if isinstance(size, int) else 1 for size in shape], kind)
+        name: np.zeros([size if isinstance(size, int) else batch for size in shape], kind)
         for name, (kind, shape) in inputs.items()
     }
     session.run(None, feeds)
