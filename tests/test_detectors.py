@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gzip
 import logging
 import os
@@ -528,6 +530,39 @@ def test_calls_that_meet_get_a_task_each_as_far_as_there_are_cores(
         told = [call.exception() for call in under_way]
     assert sum(error is None for error in told) >= 1
     assert all(error is None or "was closed" in str(error) for error in told)
+
+
+@needs_mediapipe
+def test_a_waiting_call_that_is_interrupted_leaves_its_turn_to_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ours, "usable_cores", lambda: 1)
+    monkeypatch.setattr(ours, "_open", lambda min_score: (_Slow(), lambda image: image))
+    detector = MediaPipeDetector()
+    image = np.zeros((64, 64, 3), np.uint8)
+    idents: list[int] = []
+
+    def detect() -> list[Any]:
+        idents.append(threading.get_ident())
+        return detector.detect(image)
+
+    def has_waiting(count: int) -> bool:
+        with detector._turn:
+            return len(detector._turn._waiters) == count  # type: ignore[attr-defined]
+
+    with ThreadPoolExecutor(2) as threads, contextlib.closing(detector):
+        with detector._one_task():
+            calls = []
+            for count in (1, 2):
+                calls.append(threads.submit(detect))
+                while not has_waiting(count):
+                    time.sleep(0.001)
+            # It reaches the first one when that is woken up, as Ctrl-C does in the main thread.
+            interrupt = ctypes.py_object(KeyboardInterrupt)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(idents[0]), interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            calls[0].result(timeout=10)
+        assert calls[1].result(timeout=10) == []
 
 
 @needs_mediapipe

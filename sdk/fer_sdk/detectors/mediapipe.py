@@ -191,13 +191,20 @@ class MediaPipeDetector:
     def _is_quiet(self) -> bool:
         return not self._opening and len(self._idle) == len(self._tasks)
 
+    def _may_go_on(self) -> bool:
+        can_open = len(self._tasks) + self._opening < self._places
+        return self._gone is not None or bool(self._idle) or can_open
+
     @contextlib.contextmanager
     def _one_task(self) -> Iterator[Any]:
         """A task that nobody else uses meanwhile: a free one, a new one, or the next to be free."""
         with self._turn:
-            self._turn.wait_for(
-                lambda: self._gone or self._idle or len(self._tasks) + self._opening < self._places
-            )
+            try:
+                self._turn.wait_for(self._may_go_on)
+            except BaseException:
+                # Interrupted, perhaps after it was woken up: then the next one's turn has come.
+                self._turn.notify()
+                raise
             if self._gone is not None:
                 raise DetectorError(self._gone)
             task = self._idle.pop() if self._idle else None
@@ -213,7 +220,9 @@ class MediaPipeDetector:
         finally:
             with self._turn:
                 self._idle.append(task)
-                self._turn.notify_all()
+                # One task is for one of those who wait: woken up all together they would take the
+                # cores from those who work. Once it is closed nobody waits for a task.
+                self._turn.notify_all() if self._gone else self._turn.notify()
 
     def _another(self) -> Any:
         """One more task; None where there can be no more, which leaves it at those there are."""
