@@ -533,6 +533,46 @@ def test_calls_that_meet_get_a_task_each_as_far_as_there_are_cores(
 
 
 @needs_mediapipe
+def test_a_task_looks_at_a_picture_in_the_callers_thread(
+    photo: Pixels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with contextlib.closing(MediaPipeDetector()) as detector:
+        (task,) = detector._tasks
+        expected = detector.detect(photo)
+        assert len(expected) == 1
+
+        def submit(*_: object) -> None:
+            raise AssertionError("went to another thread")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(task._lib._executor, "submit", submit)
+            with ThreadPoolExecutor(1) as threads:
+                assert threads.submit(detector.detect, photo).result() == expected
+
+
+def test_what_fails_in_the_callers_thread_fails_when_it_is_asked_for() -> None:
+    executor = ours._AtOnce()
+    assert executor.submit(max, 1, 2, key=lambda one: -one).result() == 1
+    failed = executor.submit(int, "x")
+    with pytest.raises(ValueError, match="invalid literal"):
+        failed.result()
+    with pytest.raises(KeyboardInterrupt):
+        executor.submit(_interrupt)
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+@needs_mediapipe
+def test_a_release_of_mediapipe_that_is_made_otherwise_is_left_as_it_is() -> None:
+    for task in (SimpleNamespace(), SimpleNamespace(_lib=SimpleNamespace())):
+        before = repr(task)
+        ours._run_in_the_callers_thread(task)
+        assert repr(task) == before
+
+
+@needs_mediapipe
 def test_a_waiting_call_that_is_interrupted_leaves_its_turn_to_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -14,7 +14,8 @@ import sys
 import tempfile
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
 from importlib import metadata
 from typing import IO, Any
 
@@ -43,6 +44,9 @@ _IOU = 0.3
 
 _FAILURES = (ImportError, AttributeError, OSError, TypeError, ValueError, RuntimeError)
 """What MediaPipe raises where it does not open."""
+
+_FOR_EACH_PICTURE = ("MpFaceDetectorDetectImage", "MpFaceDetectorCloseResult")
+"""The functions of MediaPipe's library that ``detect`` of a task calls."""
 
 _LAST_CALLS = 10.0
 """Seconds that closing waits for calls that are under way."""
@@ -272,7 +276,39 @@ def _open(min_score: float) -> tuple[Any, Any]:
         )
 
     with _without_chatter():
-        return vision.FaceDetector.create_from_options(options), to_frame
+        task = vision.FaceDetector.create_from_options(options)
+    _run_in_the_callers_thread(task)
+    return task, to_frame
+
+
+class _AtOnce(Executor):
+    """Runs what it is given in the thread that gives it."""
+
+    def submit(self, call: Callable[..., Any], /, *arguments: Any, **settings: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(call(*arguments, **settings))
+        except Exception as error:  # noqa: BLE001
+            future.set_exception(error)
+        return future
+
+
+def _run_in_the_callers_thread(task: Any) -> None:
+    """Take the way through a thread of its own off what a task does for each picture.
+
+    MediaPipe gives each task such a thread so that no two callers meet in it, which here they do
+    not. On the way there and back a call waits for Python's lock four times, behind whatever other
+    threads do; and one that is interrupted while it waits leaves the task at work. What opens and
+    closes a task goes that way still. A release that is made in another way is left as it is.
+    """
+    from mediapipe.tasks.python.vision import face_detector
+
+    dispatcher = getattr(task, "_lib", None)
+    library = getattr(dispatcher, "_lib", None)
+    for function in getattr(face_detector, "_CTYPES_SIGNATURES", ()):
+        name = getattr(function, "func_name", None)
+        if library is not None and name in _FOR_EACH_PICTURE:
+            setattr(dispatcher, name, function.create_python_wrapper(library, _AtOnce()))
 
 
 def _restored(pixels: Any, step: int) -> Box:
