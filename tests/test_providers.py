@@ -257,6 +257,18 @@ def test_on_cuda_a_model_of_a_fixed_batch_has_one_session(monkeypatch: pytest.Mo
     assert seen.ran == [[3, 3]]
 
 
+def test_on_cuda_a_model_whose_names_are_not_text_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _OnCuda(monkeypatch)
+    damaged = onnx.load_from_string(_chain("Relu"))
+    damaged.graph.output[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    content = damaged.SerializeToString().replace(b"batch", b"\xce\xce\xce\xce\xce")
+    for device in ("cuda", "auto", "cpu"):
+        with pytest.raises(ModelError, match=r"chain\.onnx: damaged: a name in it is not text"):
+            Session(content, source="chain.onnx", device=device)  # type: ignore[arg-type]
+
+
 def test_on_cuda_more_than_any_session_is_for_still_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     _OnCuda(monkeypatch)
     session = Session(_chain("Relu"), source="chain.onnx", device="cuda")

@@ -315,11 +315,11 @@ class Session:
         """
         provider = _provider(device)
         first = self._open_one(model, source, device, provider.batches[:1])
-        sizes = provider.batches if _takes_any_batch(first) else ()
-        if not sizes or first.get_providers()[0] != provider.name:
+        opened = first.get_providers()[0] == provider.name
+        if not provider.batches or not opened or not _takes_any_batch(first):
             return {None: first}
-        others = (self._open_one(model, source, device, (size,)) for size in sizes[1:])
-        return dict(zip(sizes, (first, *others), strict=True))
+        others = [self._open_one(model, source, device, (size,)) for size in provider.batches[1:]]
+        return dict(zip(provider.batches, [first, *others], strict=True))
 
     def _open_one(self, model: bytes, source: str, device: str, batch: tuple[int, ...]) -> Any:
         provider = _provider(device)
@@ -461,7 +461,11 @@ def _first(sessions: _Sessions) -> Any:
 def _takes_any_batch(session: Any) -> bool:
     """Whether the first dimension of every input and output is of any size."""
     nodes = [*session.get_inputs(), *session.get_outputs()]
-    return all(node.shape and not isinstance(node.shape[0], int) for node in nodes)
+    try:
+        return all(node.shape and not isinstance(node.shape[0], int) for node in nodes)
+    except UnicodeDecodeError:
+        # Its name is not text, which whoever reads the names of all dimensions says.
+        return False
 
 
 def _filled_up(array: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
