@@ -29,8 +29,9 @@ from fer_bench.subjects import open_subjects
 from fer_sdk import runtime
 from fer_sdk.cores import usable_cores
 from fer_sdk.detectors import Detection
-from fer_sdk.errors import DeviceUnavailableError, ImageError, ModelError
+from fer_sdk.errors import ImageError, ModelError
 from fer_sdk.face import Box
+from fer_sdk.runtime import Session
 
 
 def model(
@@ -300,11 +301,30 @@ def test_a_picture_as_file_is_the_same_picture() -> None:
 def test_bound_model_gives_what_a_session_gives() -> None:
     faces = np.random.default_rng(0).integers(0, 256, (3, 16, 16), np.uint8)
     other = np.random.default_rng(1).integers(0, 256, (3, 16, 16), np.uint8)
-    bound = BoundModel(tiny_models.emotion_model(), faces, "cpu", "tiny")
+    bound = BoundModel(Session(tiny_models.emotion_model(), source="tiny"), faces)
     for batch in (faces, other, faces):
         bound.copy_in(batch)
         bound.compute()
         assert bound.copy_out() == pytest.approx(tiny_models.expected_scores(batch), abs=1e-5)
+
+
+def test_a_bound_model_is_filled_up_as_its_session_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(
+        runtime._PROVIDERS, "cpu", runtime._PROVIDERS["cpu"]._replace(batches=(1, 4))
+    )
+    session = Session(tiny_models.emotion_model(), source="tiny")
+    seen = []
+    native, _ = session.native_run(np.zeros((3, 16, 16), np.uint8))
+    run = native.run_with_iobinding
+    monkeypatch.setattr(native, "run_with_iobinding", lambda one: seen.append(run(one)))
+    faces = np.random.default_rng(0).integers(0, 256, (3, 16, 16), np.uint8)
+    bound = BoundModel(session, np.zeros_like(faces))
+    for batch in (faces, faces[::-1]):
+        bound.copy_in(batch)
+        bound.compute()
+        assert bound.copy_out() == pytest.approx(tiny_models.expected_scores(batch), abs=1e-5)
+    # That of four faces, which the session's own run takes for three.
+    assert len(seen) == 3
 
 
 def test_the_copies_of_a_bound_model_are_rows_of_their_own() -> None:
@@ -318,7 +338,7 @@ def test_the_copies_of_a_bound_model_are_rows_of_their_own() -> None:
         height=None,
         faces=None,
     )
-    bound = BoundModel(tiny_models.landmarks_model(), faces, "cpu", "tiny")
+    bound = BoundModel(Session(tiny_models.landmarks_model(), source="tiny"), faces)
     job = BoundJob(conditions, SystemClock(), bound, faces)
     job.warm_up()
     job.take_round(StopRule(0.0, 6))
@@ -404,18 +424,12 @@ def test_three_calls_run_three_networks_and_nothing_else(
     assert shapes == [(1, 128, 128, 3), (3, 16, 16), (3, 16, 16)]
 
 
-@pytest.mark.skipif(runtime.has_cuda(), reason="this onnxruntime has CUDA")
-def test_without_cuda_a_bound_model_says_so() -> None:
-    faces = np.zeros((1, 16, 16), np.uint8)
-    with pytest.raises(DeviceUnavailableError, match="onnxruntime-gpu"):
-        BoundModel(tiny_models.emotion_model(), faces, "cuda", "tiny")
-
-
 @pytest.mark.cuda
 @pytest.mark.skipif(not runtime.has_cuda(), reason="this onnxruntime has no CUDA")
 def test_bound_model_on_cuda() -> None:
     faces = np.random.default_rng(0).integers(0, 256, (3, 16, 16), np.uint8)
-    bound = BoundModel(tiny_models.emotion_model(), np.zeros_like(faces), "cuda", "tiny")
+    session = Session(tiny_models.emotion_model(), source="tiny", device="cuda")
+    bound = BoundModel(session, np.zeros_like(faces))
     assert bound.provider == "CUDAExecutionProvider"
     bound.copy_in(faces)
     bound.compute()

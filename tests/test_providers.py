@@ -143,10 +143,11 @@ def test_a_run_that_fails_is_an_error_and_not_tried_elsewhere(
     device: Device, capfd: pytest.CaptureFixture[str]
 ) -> None:
     session = Session(_chain("Relu"), source="chain.onnx", device=device)
-    assert session.native._enable_fallback is False
+    native, _ = session.native_run(np.zeros((1, 4, 4), np.float32))
+    assert native._enable_fallback is False
     with pytest.raises(ModelError, match=r"chain\.onnx: onnxruntime cannot run it"):
         session.run(np.zeros((2, 5, 5), np.float32))
-    assert session.native.get_providers()[0] == session.provider
+    assert native.get_providers()[0] == session.provider
     assert capfd.readouterr().out == ""
 
 

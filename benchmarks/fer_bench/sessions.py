@@ -44,18 +44,18 @@ class BoundModel:
     The input's shape is that of the first array. Not for several threads.
     """
 
-    def __init__(self, model: bytes, first: Array, device: runtime.Device, source: str) -> None:
-        """Open it on ``"cuda"``, or on ``"cpu"``, where a copy is one within memory.
+    def __init__(self, session: runtime.Session, first: Array) -> None:
+        """Bind a session on ``"cuda"``, or on ``"cpu"``, where a copy is one within memory.
 
-        Raises:
-            DeviceUnavailableError: it would not run on that device.
-            ModelError: onnxruntime refuses the file.
+        What is taken apart here is what the session's own ``run`` does with such an array.
         """
-        # The SDK's own session: what is taken apart here is what its rows beside have run.
-        session = runtime.Session(model, source=source, device=device)
         self.provider: str = session.provider
-        self._session: Any = session.native
-        self._input: Any = ort.OrtValue.ortvalue_from_numpy(first, device, 0)
+        device = session.device
+        self._session, batch = session.native_run(first)
+        self._filled_up = batch is not first
+        self._given: Array = batch
+        self._count = len(first)
+        self._input: Any = ort.OrtValue.ortvalue_from_numpy(batch, device, 0)
         self._binding: Any = self._session.io_binding()
         self._binding.bind_ortvalue_input(self._session.get_inputs()[0].name, self._input)
         # The output's shape is known after one run; the buffer of that run is kept for the rest.
@@ -67,6 +67,9 @@ class BoundModel:
 
     def copy_in(self, array: Array) -> None:
         """Bring an array of the first one's shape to the device; returns when it is there."""
+        if self._filled_up:
+            self._given[: self._count] = array
+            array = self._given
         self._input.update_inplace(array)
         self._binding.synchronize_inputs()
 
@@ -77,4 +80,4 @@ class BoundModel:
 
     def copy_out(self) -> Array:
         """Bring the result back."""
-        return np.asarray(self._output.numpy())
+        return np.asarray(self._output.numpy())[: self._count]

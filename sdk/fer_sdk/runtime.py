@@ -249,7 +249,7 @@ class Session:
             self._sessions, self.device = self._open_best(model, source)
         else:
             self._sessions = self._open_named(model, source, device)
-        first = self.native
+        first = _first(self._sessions)
         self.provider: str = first.get_providers()[0]
         self.nodes, self.cpu_nodes = _placed(first)
         try:
@@ -364,14 +364,6 @@ class Session:
             raise ModelError(f"{source}: onnxruntime cannot open it: {reason}") from error
         return session
 
-    @property
-    def native(self) -> Any:
-        """onnxruntime's own session, for what this class does not do, such as IO binding.
-
-        Of several for batches of different sizes that for the smallest.
-        """
-        return _first(self._sessions)
-
     def run(self, array: npt.NDArray[Any]) -> list[npt.NDArray[np.float32]]:
         """Every output for one array given as the only input.
 
@@ -385,7 +377,7 @@ class Session:
                 "not survive: open it in each process"
             )
         name = self.inputs[0][0]
-        session, batch = self._fitting(array)
+        session, batch = self.native_run(array)
         try:
             outputs = session.run(None, {name: batch})
         except Exception as error:
@@ -396,8 +388,13 @@ class Session:
         values = [np.asarray(value) for value in outputs]
         return values if batch is array else [value[: len(array)] for value in values]
 
-    def _fitting(self, array: npt.NDArray[Any]) -> tuple[Any, npt.NDArray[Any]]:
-        """The session for an array, and what it is given: the array, filled up where need be."""
+    def native_run(self, array: npt.NDArray[Any]) -> tuple[Any, npt.NDArray[Any]]:
+        """What ``run`` has onnxruntime do, for what this class does not, such as IO binding.
+
+        Returns:
+            onnxruntime's own session, and the batch that it is given: the array itself, or the
+            array with zeros behind it where the device has sessions for batches of some sizes.
+        """
         for size, session in self._sessions.items():
             if size is None or not array.ndim or size == len(array):
                 return session, array
