@@ -81,7 +81,7 @@ _PROVIDERS = {
         },
         # It ponders anew whenever a batch has another size than the last one, as when people come
         # and go: a tenth of a second for what takes a millisecond to run, filled up or not.
-        batches=(1, 8, 64),
+        batches=(1, 4, 16, 64),
     ),
     "openvino": _Provider(
         "OpenVINOExecutionProvider",

@@ -226,7 +226,10 @@ class MediaPipeDetector:
                 self._idle.append(task)
                 # One task is for one of those who wait: woken up all together they would take the
                 # cores from those who work. Once it is closed nobody waits for a task.
-                self._turn.notify_all() if self._gone else self._turn.notify()
+                if self._gone is None:
+                    self._turn.notify()
+                else:
+                    self._turn.notify_all()
 
     def _another(self) -> Any:
         """One more task; None where there can be no more, which leaves it at those there are."""
