@@ -17,6 +17,7 @@ import bench_results
 import tiny_models
 from fer_bench.cli import app
 from fer_bench.files import read_result, write_result
+from fer_bench.plan import SCENARIOS
 from fer_bench.stages import STAGES
 
 RUNNER = CliRunner(env={"COLUMNS": "120", "NO_COLOR": "1", "TERM": "dumb"})
@@ -249,6 +250,11 @@ def test_help_and_lists_need_nothing_heavy() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_the_help_lists_every_scenario() -> None:
+    told = " ".join(RUNNER.invoke(app, ["run", "--help"], env={"COLUMNS": "400"}).output.split())
+    assert ", ".join(SCENARIOS) in told
 
 
 def test_the_schema_is_printed() -> None:

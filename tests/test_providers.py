@@ -270,30 +270,62 @@ def test_on_cuda_a_model_whose_names_are_not_text_is_refused(
             Session(content, source="chain.onnx", device=device)  # type: ignore[arg-type]
 
 
-def test_on_cuda_more_than_any_session_is_for_still_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    _OnCuda(monkeypatch)
+def test_on_cuda_more_than_any_session_is_for_takes_several_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = _OnCuda(monkeypatch)
     session = Session(_chain("Relu"), source="chain.onnx", device="cuda")
-    many = np.random.default_rng(0).standard_normal((65, 4, 4)).astype(np.float32)
+    many = np.random.default_rng(0).standard_normal((133, 4, 4)).astype(np.float32)
     np.testing.assert_array_equal(session.run(many)[0], np.maximum(many, 0))
+    assert [set(ran) for ran in seen.ran] == [{1}, {4}, {16}, {64}]
+    with pytest.raises(ModelError, match=r"chain\.onnx: 133 are more than one run takes"):
+        session.native_run(many)
     with pytest.raises(ModelError, match=r"cannot run it on float32 \[\]"):
         session.run(np.ones((), np.float32))
 
 
-def test_cuda_that_has_no_memory_for_every_session_is_refused(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("late", ["out of memory", "on the CPU"])
+def test_on_cuda_sessions_that_find_no_room_are_done_without(
+    late: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    _OnCuda(monkeypatch)
-    plain = ort.InferenceSession.run
+    seen = _OnCuda(monkeypatch)
+    plain_run, plain_providers = ort.InferenceSession.run, ort.InferenceSession.get_providers
 
     def run(self: object, outputs: object, feeds: dict[str, np.ndarray]) -> object:
-        if any(len(array) > 8 for array in feeds.values()):
-            raise RuntimeError("out of memory")
-        return plain(self, outputs, feeds)
+        if late == "out of memory" and any(len(array) > 4 for array in feeds.values()):
+            raise RuntimeError(late)
+        return plain_run(self, outputs, feeds)
+
+    def get_providers(self: object) -> list[str]:
+        third = len(seen.ran) > 2 and self.ran is seen.ran[2]  # type: ignore[attr-defined]
+        if late == "on the CPU" and third:
+            return ["CPUExecutionProvider"]
+        return plain_providers(self)  # type: ignore[arg-type]
 
     monkeypatch.setattr(ort.InferenceSession, "run", run)
-    with pytest.raises(DeviceUnavailableError, match=r"does not open: .*out of memory"):
-        Session(_chain("Relu"), source="chain.onnx", device="cuda")
-    assert Session(_chain("Relu"), source="chain.onnx", device="auto").device == "cpu"
+    monkeypatch.setattr(ort.InferenceSession, "get_providers", get_providers)
+    session = Session(_chain("Relu"), source="chain.onnx", device="cuda")
+    assert len(seen.opened) == 3
+    assert "no session for 16 at once on cuda" in caplog.text
+    many = np.random.default_rng(0).standard_normal((17, 4, 4)).astype(np.float32)
+    np.testing.assert_array_equal(session.run(many)[0], np.maximum(many, 0))
+    assert [set(ran) for ran in seen.ran[:2]] == [{1}, {4}]
+
+
+def test_on_cuda_an_output_of_another_length_is_seen_although_the_batch_is_filled_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    twice = onnx.load_from_string(tiny_models.emotion_model())
+    (output,) = twice.graph.output
+    for node in twice.graph.node:
+        node.output[:] = ["once" if name == output.name else name for name in node.output]
+    twice.graph.node.append(helper.make_node("Concat", ["once", "once"], [output.name], axis=0))
+    _OnCuda(monkeypatch)
+    session = Session(twice.SerializeToString(), source="twice.onnx", device="cuda")
+    for count, size in ((2, 4), (20, 64)):
+        told = rf"twice\.onnx: for a batch of {size} it gives \[{2 * size}, 7\]"
+        with pytest.raises(ModelError, match=told):
+            session.run(np.zeros((count, 16, 16), np.uint8))
 
 
 def test_cuda_and_cudnn_from_pip_are_loaded_once_and_in_silence(

@@ -37,6 +37,7 @@ from fer_bench.stages import NoFaceError, StagedPipeline
 from fer_bench.subjects import NAME, Subject, detector_file, model_file
 from fer_sdk.crop import crop_gray
 from fer_sdk.detectors import Detector, DetectorName, open_detector
+from fer_sdk.errors import ModelError
 from fer_sdk.model import EmotionModel, LandmarksModel
 from fer_sdk.runtime import Session
 
@@ -70,7 +71,7 @@ def pipeline_jobs(
         for job in _MAKERS[scenario](_Pair(plan, subject, picture, counts, clock, skipped))
     ]
     if "model" in plan.scenarios:
-        jobs += model_jobs(plan, subjects, pictures[0], clock)
+        jobs += model_jobs(plan, subjects, pictures[0], clock, skipped)
     if "dynamic-batch" in plan.scenarios:
         jobs += dynamic_batch_jobs(plan, subjects, pictures[0], clock)
     return jobs, skipped
@@ -285,7 +286,11 @@ class ThreeCalls:
 
 
 def model_jobs(
-    plan: Plan, subjects: Sequence[Subject], picture: Picture, clock: Clock
+    plan: Plan,
+    subjects: Sequence[Subject],
+    picture: Picture,
+    clock: Clock,
+    skipped: list[Skipped],
 ) -> list[Job]:
     """The two models alone on batches of the picture's face."""
     jobs: dict[Conditions, Job] = {}
@@ -302,9 +307,13 @@ def model_jobs(
                 )
                 if subject.device == "cuda":
                     bound = replace(conditions, scenario="cuda-model")
-                    if bound not in jobs:
+                    if bound in jobs:
+                        continue
+                    try:
                         held = BoundModel(model.session, faces)
                         jobs[bound] = BoundJob(bound, clock, held, faces)
+                    except ModelError as error:
+                        skipped.append(Skipped("copies apart from compute", str(error)))
     return list(jobs.values())
 
 

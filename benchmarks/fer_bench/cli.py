@@ -135,7 +135,7 @@ def run(
         str,
         typer.Option(
             help="all, or some of single-stream, inference, stages, multi-thread, multi-process, "
-            "offline, camera, model"
+            "offline, camera, model, dynamic-batch"
         ),
     ] = "all",
     emotion_model: Annotated[

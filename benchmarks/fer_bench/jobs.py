@@ -210,19 +210,30 @@ class DynamicBatchJob(CallJob):
         provider: str | None = None,
     ) -> None:
         """Arguments as of ``Job``; ``run`` gets the first one to all of ``faces`` ``[N, S, S]``."""
+        super().__init__(
+            conditions, clock, lambda: run(faces[: next(self._following)]), provider=provider
+        )
         spread = np.linspace(1, len(faces), min(len(faces), _BATCH_SIZES))
         self._numbers = [int(number) for number in spread]
-        following = itertools.cycle(self._numbers)
-        super().__init__(
-            conditions, clock, lambda: run(faces[: next(following)]), provider=provider
-        )
+        self._following = itertools.cycle(self._numbers)
+        self._taken: list[int] = []
 
     def call(self) -> object:
         # Times are stable from one turn to the next, not from one number to another.
         return [super(DynamicBatchJob, self).call() for _ in self._numbers]
 
+    def _series(self, rule: StopRule) -> list[float]:
+        self._following = itertools.cycle(self._numbers)
+        series = super()._series(rule)
+        self._taken += itertools.islice(itertools.cycle(self._numbers), len(series))
+        return series
+
     def _faces_a_call(self) -> float | None:
-        return fmean(self._numbers)
+        return fmean(self._taken)
+
+    def rows(self) -> list[Row]:
+        # What warms it up are whole turns.
+        return [replace(row, warm_up_calls=None, first_call_ms=None) for row in super().rows()]
 
 
 class CameraJob(CallJob):

@@ -48,6 +48,9 @@ class BoundModel:
         """Bind a session on ``"cuda"``, or on ``"cpu"``, where a copy is one within memory.
 
         What is taken apart here is what the session's own ``run`` does with such an array.
+
+        Raises:
+            ModelError: it takes the array in several runs.
         """
         self.provider: str = session.provider
         device = session.device

@@ -54,7 +54,8 @@ class _Provider(NamedTuple):
         options: provider options that we set; the caller's own come on top. ``{threads}`` stands
             for the number of threads.
         batches: sizes of batches that a session each is kept for, in ascending order; a batch of
-            another size is filled up to the next one. Empty: one session takes any size.
+            another size is filled up to the next one. Empty: one session takes any size. Only for
+            what runs every operation on the device.
     """
 
     name: str
@@ -206,7 +207,7 @@ class Session:
         device: the name of that: ``"cpu"``, ``"cuda"``, ``"openvino"`` and so on.
         nodes: operations of the model; None where this onnxruntime, before 1.24, does not tell.
         cpu_nodes: those of them that run on the CPU; None where it is not known.
-        threads: threads that one run uses.
+        threads: threads that one run uses as far as it runs on the CPU.
         metadata: the file's ``metadata_props``.
         inputs: name, onnxruntime type and shape of each input.
         outputs: the same of each output.
@@ -309,22 +310,34 @@ class Session:
         return sessions
 
     def _open(self, model: bytes, source: str, device: str) -> _Sessions:
-        """A session for each size of batch that the device wants one for.
+        """A session for each size of batch that the device wants one for and has room for.
 
         Where the provider did not open there is one, on the CPU.
         """
         provider = _provider(device)
-        first = self._open_one(model, source, device, provider.batches[:1])
+        first = self._open_one(model, source, device, *provider.batches[:1])
         opened = first.get_providers()[0] == provider.name
         if not provider.batches or not opened or not _takes_any_batch(first):
             return {None: first}
-        others = [self._open_one(model, source, device, (size,)) for size in provider.batches[1:]]
-        return dict(zip(provider.batches, [first, *others], strict=True))
+        sessions: _Sessions = {provider.batches[0]: first}
+        for size in provider.batches[1:]:
+            try:
+                session = self._open_one(model, source, device, size)
+                there, reason = session.get_providers()[0] == provider.name, "it opens elsewhere"
+            except ModelError as error:
+                there, reason = False, str(error)
+            if not there:
+                # Memory may be short: more then go through the largest in several runs.
+                _log.warning("no session for %d at once on %s: %s", size, device, reason)
+                break
+            sessions[size] = session
+        return sessions
 
-    def _open_one(self, model: bytes, source: str, device: str, batch: tuple[int, ...]) -> Any:
+    def _open_one(self, model: bytes, source: str, device: str, batch: int = 1) -> Any:
         provider = _provider(device)
         options = ort.SessionOptions()
-        options.intra_op_num_threads = self.threads
+        # Where there are several nothing of them runs on the CPU, and each would have threads.
+        options.intra_op_num_threads = 1 if provider.batches else self.threads
         options.inter_op_num_threads = 1
         # On the CPU whatever goes wrong is raised; why a device did not open only the log tells.
         options.log_severity_level = _NOTHING if device == "cpu" else _ERRORS_ONLY
@@ -357,7 +370,7 @@ class Session:
                     ort.set_default_logger_severity(_NOTHING)
                 # cuDNN is optional to onnxruntime, and code for a GPU is looked up by kernel: what
                 # is missing of either may show at the first run only.
-                _run_once(session, *batch)
+                _run_once(session, batch)
         except Exception as error:
             # onnxruntime raises bare RuntimeErrors and errors of its own that it does not export.
             reason = str(error).strip()
@@ -367,15 +380,22 @@ class Session:
     def run(self, array: npt.NDArray[Any]) -> list[npt.NDArray[np.float32]]:
         """Every output for one array given as the only input.
 
+        More than the largest batch that there is a session for goes through it in several runs.
+
         Raises:
-            ModelError: onnxruntime fails, for one because the device has no memory left, or the
-                process was forked after the session was opened.
+            ModelError: onnxruntime fails, for one because the device has no memory left, what it
+                gives is not a batch as long as the array, or the process was forked after the
+                session was opened.
         """
         if self._forked:
             raise ModelError(
                 f"{self._source}: opened before this process was forked, which onnxruntime does "
                 "not survive: open it in each process"
             )
+        most = next(reversed(self._sessions))
+        if most is not None and array.ndim and len(array) > most:
+            parts = [self.run(array[at : at + most]) for at in range(0, len(array), most)]
+            return [np.concatenate(values) for values in zip(*parts, strict=True)]
         name = self.inputs[0][0]
         session, batch = self.native_run(array)
         try:
@@ -386,7 +406,14 @@ class Session:
                 f"{error}"
             ) from error
         values = [np.asarray(value) for value in outputs]
-        return values if batch is array else [value[: len(array)] for value in values]
+        if batch is array:
+            return values
+        if any(not value.ndim or len(value) != len(batch) for value in values):
+            raise ModelError(
+                f"{self._source}: for a batch of {len(batch)} it gives "
+                f"{', '.join(str(list(value.shape)) for value in values)}"
+            )
+        return [value[: len(array)] for value in values]
 
     def native_run(self, array: npt.NDArray[Any]) -> tuple[Any, npt.NDArray[Any]]:
         """What ``run`` has onnxruntime do, for what this class does not, such as IO binding.
@@ -394,14 +421,16 @@ class Session:
         Returns:
             onnxruntime's own session, and the batch that it is given: the array itself, or the
             array with zeros behind it where the device has sessions for batches of some sizes.
+
+        Raises:
+            ModelError: more than any session is for, which takes several runs.
         """
         for size, session in self._sessions.items():
             if size is None or not array.ndim or size == len(array):
                 return session, array
             if size > len(array):
                 return session, _filled_up(array, size)
-        # More than any is for: the last one ponders anew.
-        return session, array
+        raise ModelError(f"{self._source}: {len(array)} are more than one run takes")
 
 
 _open_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
@@ -473,14 +502,16 @@ def _filled_up(array: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
 
 
 def _run_once(session: Any, batch: int = 1) -> None:
-    """Run a session on zeros, one of everything and ``batch`` of what is a batch."""
+    """Run a session on a batch of zeros, one long in each other dimension of any size."""
     inputs = {node.name: (_NUMPY.get(node.type), node.shape) for node in session.get_inputs()}
     if any(kind is None for kind, _ in inputs.values()):
         return
-    feeds = {
-        name: np.zeros([size if isinstance(size, int) else batch for size in shape], kind)
-        for name, (kind, shape) in inputs.items()
-    }
+    feeds = {}
+    for name, (kind, shape) in inputs.items():
+        sizes = [size if isinstance(size, int) else 1 for size in shape]
+        if shape and not isinstance(shape[0], int):
+            sizes[0] = batch
+        feeds[name] = np.zeros(sizes, kind)
     session.run(None, feeds)
 
 

@@ -289,10 +289,8 @@ class _AtOnce(Executor):
 
     def submit(self, call: Callable[..., Any], /, *arguments: Any, **settings: Any) -> Future[Any]:
         future: Future[Any] = Future()
-        try:
-            future.set_result(call(*arguments, **settings))
-        except Exception as error:  # noqa: BLE001
-            future.set_exception(error)
+        # What goes wrong is raised here and not kept: whoever submits asks for the result at once.
+        future.set_result(call(*arguments, **settings))
         return future
 
 
@@ -304,14 +302,14 @@ def _run_in_the_callers_thread(task: Any) -> None:
     threads do; and one that is interrupted while it waits leaves the task at work. What opens and
     closes a task goes that way still. A release that is made in another way is left as it is.
     """
-    from mediapipe.tasks.python.vision import face_detector
+    with contextlib.suppress(*_FAILURES):
+        from mediapipe.tasks.python.vision import face_detector
 
-    dispatcher = getattr(task, "_lib", None)
-    library = getattr(dispatcher, "_lib", None)
-    for function in getattr(face_detector, "_CTYPES_SIGNATURES", ()):
-        name = getattr(function, "func_name", None)
-        if library is not None and name in _FOR_EACH_PICTURE:
-            setattr(dispatcher, name, function.create_python_wrapper(library, _AtOnce()))
+        dispatcher = task._lib
+        for function in face_detector._CTYPES_SIGNATURES:
+            if function.func_name in _FOR_EACH_PICTURE:
+                called = function.create_python_wrapper(dispatcher._lib, _AtOnce())
+                setattr(dispatcher, function.func_name, called)
 
 
 def _restored(pixels: Any, step: int) -> Box:
