@@ -123,7 +123,8 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(
 
 def test_teachers_asked_once_teach_what_they_know_and_not_the_labels(tmp_path: Path) -> None:
     faces = _stripes(("dark", "middle", "light"), 120)
-    settings = {"votes": "0", "learning_rate": "0.05", "epochs": "5"}
+    # Enough for the teacher with any seed: processors round differently, which is one more.
+    settings = {"votes": "0", "learning_rate": "0.03", "epochs": "10"}
     teacher = train_emotion(
         faces, None, _recipe(**settings), Run(tmp_path / "teacher", "x", progress=False)
     )
