@@ -373,7 +373,7 @@ def test_a_dynamic_batch_has_another_size_each_time(batch: int, numbers: list[in
 
     job = DynamicBatchJob(conditions, SystemClock(), run, faces)
     job.warm_up()
-    # A warm-up ends where a turn ends: a series begins with one face.
+    # A warm-up is made of whole turns.
     assert seen == len(seen) // len(numbers) * numbers
     seen.clear()
     for _ in range(2):

@@ -54,9 +54,8 @@ class BoundModel:
         """
         self.provider: str = session.provider
         device = session.device
+        self._native_run = session.native_run
         self._session, batch = session.native_run(first)
-        self._filled_up = batch is not first
-        self._given: Array = batch
         self._count = len(first)
         self._input: Any = ort.OrtValue.ortvalue_from_numpy(batch, device, 0)
         self._binding: Any = self._session.io_binding()
@@ -70,10 +69,8 @@ class BoundModel:
 
     def copy_in(self, array: Array) -> None:
         """Bring an array of the first one's shape to the device; returns when it is there."""
-        if self._filled_up:
-            self._given[: self._count] = array
-            array = self._given
-        self._input.update_inplace(array)
+        _, batch = self._native_run(array)
+        self._input.update_inplace(batch)
         self._binding.synchronize_inputs()
 
     def compute(self) -> None:

@@ -15,9 +15,9 @@ import numpy.typing as npt
 from fer_sdk.contract import INPUT, OUTPUT, ModelMetadata, Task, check_seal
 from fer_sdk.errors import ModelError
 from fer_sdk.face import LANDMARKS
-from fer_sdk.runtime import Device, Session, read_model
+from fer_sdk.runtime import MAX_BATCH, Device, Session, read_model
 
-MAX_FACES_A_RUN = 64
+MAX_FACES_A_RUN = MAX_BATCH
 """More faces than this go through the model in several runs, so that memory stays flat."""
 
 

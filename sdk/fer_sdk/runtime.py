@@ -36,6 +36,9 @@ that spin after one steal the cores of the next."""
 MAX_MODEL_BYTES = 512 * 2**20
 """The largest model file that is read unless told otherwise: many times the largest of ours."""
 
+MAX_BATCH = 64
+"""The largest batch that a model is given, and the largest that a session is kept for."""
+
 _Sessions = dict[int | None, Any]
 """Sessions of onnxruntime by the size of batch that each is for; None for one that takes any."""
 
@@ -82,7 +85,7 @@ _PROVIDERS = {
         },
         # It ponders anew whenever a batch has another size than the last one, as when people come
         # and go: a tenth of a second for what takes a millisecond to run, filled up or not.
-        batches=(1, 4, 16, 64),
+        batches=(1, 4, 16, MAX_BATCH),
     ),
     "openvino": _Provider(
         "OpenVINOExecutionProvider",
