@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from zipfile import ZipFile
 
-_MODELS = "fer_sdk/models/"
+_MODELS = "fer_sdk/models/files/"
 _SUFFIXES = (".onnx", ".tflite")
 
 

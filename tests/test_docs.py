@@ -67,7 +67,7 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
 def test_the_table_of_promises_has_a_row_for_all_that_is_tried() -> None:
     page = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (.+) \| [\d,]+ \|$", page, re.MULTILINE)
-    tests = [path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_*.py")]
+    tests = [path.read_text(encoding="utf-8") for path in Path(__file__).parent.rglob("test_*.py")]
     # Of a text that is put together, what stands before the first part that varies.
     tried = {text for test in tests for text in re.findall(r'\btried\(\s*f?"([^"{]+)', test)}
     assert len(tried) > 40

@@ -27,9 +27,9 @@ ALLOWED = {
 TORCH = {"torch", "torchvision", "lightning", "torchmetrics", "timm"}
 NOT_IN_THE_SDK = TORCH | {"onnx", "onnxscript", "PIL", "sklearn", "scipy", "matplotlib"}
 ONE_HOME = {
-    "onnxruntime": "runtime.py",
+    "onnxruntime": "models/session.py",
     "mediapipe": "detectors/mediapipe.py",
-    "pandas": "interop.py",
+    "pandas": "output/interop.py",
 }
 
 

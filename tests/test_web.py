@@ -22,9 +22,9 @@ import pytest
 
 import tiny_models
 from fer_sdk import FerPipeline
-from fer_sdk.bundle import bundled
-from fer_sdk.crop import CropGeometry, crop_around, crop_gray, upright
-from fer_sdk.face import Box
+from fer_sdk.image.crop import CropGeometry, crop_around, crop_gray, upright
+from fer_sdk.models.packaged import bundled
+from fer_sdk.types import Box
 
 WEB = Path(__file__).resolve().parent.parent / "examples" / "web"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

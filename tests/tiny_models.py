@@ -16,9 +16,9 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from fer_sdk.contract import INPUT, OUTPUT, ModelMetadata, Task
-from fer_sdk.crop import CropGeometry
-from fer_sdk.face import LANDMARKS
+from fer_sdk.image.crop import CropGeometry
+from fer_sdk.models.metadata import INPUT, OUTPUT, ModelMetadata, Task
+from fer_sdk.types import LANDMARKS
 
 EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 SIZE = 16

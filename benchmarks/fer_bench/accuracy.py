@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from fer_bench.labelled import LabelledFaces
 from fer_bench.result import Accuracy
-from fer_sdk.crop import resize_square
+from fer_sdk.image.crop import resize_square
 
 _AT_ONCE = 64
 

@@ -35,11 +35,11 @@ from fer_bench.scenes import Picture
 from fer_bench.sessions import BoundModel
 from fer_bench.stages import NoFaceError, StagedPipeline
 from fer_bench.subjects import NAME, Subject, detector_file, model_file
-from fer_sdk.crop import crop_gray
 from fer_sdk.detectors import Detector, DetectorName, open_detector
 from fer_sdk.errors import ModelError
-from fer_sdk.model import EmotionModel, LandmarksModel
-from fer_sdk.runtime import Session
+from fer_sdk.image.crop import crop_gray
+from fer_sdk.models.networks import EmotionModel, LandmarksModel
+from fer_sdk.models.session import Session
 
 Faces = npt.NDArray[np.uint8]
 

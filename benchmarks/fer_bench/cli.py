@@ -203,8 +203,8 @@ def run(
     """
     from fer_bench.measure import StopRule
     from fer_bench.plan import SCENARIOS, Plan
-    from fer_sdk.contract import Precision
-    from fer_sdk.cores import usable_cores
+    from fer_sdk.cpu_count import usable_cores
+    from fer_sdk.models.metadata import Precision
 
     if quick:
         min_time, min_count = min(min_time, _TOO_FEW_SECONDS), min(min_count, _TOO_FEW_COUNT)

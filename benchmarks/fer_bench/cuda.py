@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fer_sdk import runtime
+from fer_sdk.models import session as runtime
 
 
 def why_not() -> str | None:

@@ -28,8 +28,8 @@ from fer_bench.faceless import Faceless, faceless, photos, photos_of
 from fer_bench.labelled import LabelledFaces, read_labelled
 from fer_bench.scenes import bundled_portrait
 from fer_sdk.errors import DataError
-from fer_sdk.face import Box
 from fer_sdk.pipeline import FerPipeline
+from fer_sdk.types import Box
 
 Image = npt.NDArray[np.uint8]
 Progress = Callable[[str, float], None]

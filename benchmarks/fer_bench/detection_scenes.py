@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from fer_sdk.crop import CropGeometry
-from fer_sdk.face import Box
+from fer_sdk.image.crop import CropGeometry
+from fer_sdk.types import Box
 
 Image = npt.NDArray[np.uint8]
 

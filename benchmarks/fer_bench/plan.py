@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from fer_bench.measure import StopRule
-from fer_sdk.contract import Precision
 from fer_sdk.detectors import DetectorName
+from fer_sdk.models.metadata import Precision
 
 SCENARIOS = (
     "single-stream",

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import fer_sdk
 from fer_bench.result import Machine, Software
-from fer_sdk import runtime
-from fer_sdk.cores import usable_cores
+from fer_sdk.cpu_count import usable_cores
+from fer_sdk.models import session as runtime
 
 _TIMEOUT = 10.0
 # What decides how fast int8 and fp32 products can be, by the names of /proc/cpuinfo.

@@ -49,9 +49,9 @@ from fer_bench.scenes import (
     portrait_of,
 )
 from fer_bench.subjects import NAME, Subject, open_subjects
-from fer_sdk import runtime
 from fer_sdk.errors import DataError, FerError
-from fer_sdk.image import load_image
+from fer_sdk.image.load import load_image
+from fer_sdk.models import session as runtime
 
 _PEAK_RULE = StopRule(0.15, 3)
 _PEAK_DRIFT = 1.1

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from fer_sdk.detectors.base import Detector
 from fer_sdk.errors import ImageError
-from fer_sdk.face import Box
-from fer_sdk.image import load_image
+from fer_sdk.image.load import load_image
+from fer_sdk.types import Box
 
 Image = npt.NDArray[np.uint8]
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 # Before onnxruntime: it is what turns onnxruntime's telemetry off.
-from fer_sdk import runtime
+from fer_sdk.models import session as runtime
 
 import onnxruntime as ort  # isort: skip
 

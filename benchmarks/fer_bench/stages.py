@@ -15,8 +15,8 @@ from fer_bench.clock import Clock
 from fer_sdk import FerPipeline
 from fer_sdk.detectors.base import Detection, Detector
 from fer_sdk.errors import FerError
-from fer_sdk.image import ImageLike
-from fer_sdk.model import EmotionModel, LandmarksModel
+from fer_sdk.image.load import ImageLike
+from fer_sdk.models.networks import EmotionModel, LandmarksModel
 from fer_sdk.pipeline import Parts
 
 STAGES = ("decode", "detect", "crop", "landmarks", "emotion", "post-processing", "end to end")

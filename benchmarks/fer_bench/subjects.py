@@ -10,11 +10,11 @@ from fer_bench import cuda
 from fer_bench.plan import Plan
 from fer_bench.result import Skipped
 from fer_sdk import FerPipeline
-from fer_sdk.bundle import read_bundled
 from fer_sdk.detectors import Detector
 from fer_sdk.errors import DetectorError, FerError, ModelError
-from fer_sdk.model import EmotionModel, LandmarksModel
-from fer_sdk.runtime import read_model
+from fer_sdk.models.networks import EmotionModel, LandmarksModel
+from fer_sdk.models.packaged import read_bundled
+from fer_sdk.models.session import read_model
 
 NAME = "fer-sdk"
 

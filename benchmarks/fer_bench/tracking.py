@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from fer_bench.detection_scenes import overlap
 from fer_bench.tracking_scenes import HEIGHT, SCENES, WIDTH, Noise, Scene, sightings
-from fer_sdk.face import Box
 from fer_sdk.pipeline import FerPipeline
-from fer_sdk.track import Tracker
+from fer_sdk.tracker import Tracker
+from fer_sdk.types import Box
 
 Image = npt.NDArray[np.uint8]
 

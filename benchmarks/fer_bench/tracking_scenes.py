@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fer_sdk.face import Box
+from fer_sdk.types import Box
 
 WIDTH, HEIGHT = 1280, 720
 

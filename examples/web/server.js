@@ -23,9 +23,9 @@ const FOLDERS = {
 };
 const FILES = {
   "/astronaut.jpg": here("../astronaut.jpg"),
-  "/models/detector.onnx": here("../../sdk/fer_sdk/models/face_detection_short_range.onnx"),
-  "/models/emotion.onnx": here("../../sdk/fer_sdk/models/emotion.int8.onnx"),
-  "/models/landmarks.onnx": here("../../sdk/fer_sdk/models/landmarks.int8.onnx"),
+  "/models/detector.onnx": here("../../sdk/fer_sdk/models/files/face_detection_short_range.onnx"),
+  "/models/emotion.onnx": here("../../sdk/fer_sdk/models/files/emotion.int8.onnx"),
+  "/models/landmarks.onnx": here("../../sdk/fer_sdk/models/files/landmarks.int8.onnx"),
 };
 
 const TYPES = {

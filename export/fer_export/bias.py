@@ -19,7 +19,7 @@ from onnx import helper, numpy_helper
 from torch.nn.functional import conv2d, linear
 
 from fer_export.graph import weighted_layers
-from fer_sdk.runtime import Session
+from fer_sdk.models.session import Session
 
 _BATCH = 32
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fer_export.emulate import Emulators, Job
     from fer_export.export import Export, Settings
     from fer_export.parity import Parity
-    from fer_sdk.contract import Precision
+    from fer_sdk.models.metadata import Precision
     from fer_training.faces import FaceSet
 
 _TASKS = ("emotion", "landmarks")
@@ -37,7 +37,7 @@ app = typer.Typer(
 
 
 class PrecisionName(StrEnum):
-    """``fer_sdk.contract.Precision``, in the form in which typer takes it more than once."""
+    """``fer_sdk.models.metadata.Precision``, in the form in which typer takes it more than once."""
 
     INT8 = "int8"
     FP32 = "fp32"
@@ -173,10 +173,10 @@ def bundle(
     import fer_sdk
     from fer_export.emulate import Emulators
     from fer_export.export import Export
-    from fer_sdk.bundle import write_manifest
+    from fer_sdk.models.packaged import write_manifest
     from fer_training.checkpoint import load
 
-    folder = models or Path(fer_sdk.__file__).parent / "models"
+    folder = models or Path(fer_sdk.__file__).parent / "models" / "files"
     for path, task in ((emotion, "emotion"), (landmarks, "landmarks")):
         found = load(path)[1].architecture.task
         if found != task:
@@ -261,7 +261,7 @@ def cpus(
     from fer_export.emulate import CPUS, Emulators, emulate, to_dict, verify
     from fer_export.faces import read_all
     from fer_export.report import write_cpus
-    from fer_sdk.bundle import bundled
+    from fer_sdk.models.packaged import bundled
     from fer_training.evaluate import open_model
 
     known = {each.name: each for each in CPUS}

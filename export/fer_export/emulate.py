@@ -39,10 +39,10 @@ from fer_export.integers import (
     worst_patches,
 )
 from fer_export.parity import GATES, Comparison, compare
-from fer_sdk import runtime
-from fer_sdk.contract import INPUT
 from fer_sdk.errors import DataError, ModelError, ParityError
-from fer_sdk.runtime import Session
+from fer_sdk.models import session as runtime
+from fer_sdk.models.metadata import INPUT
+from fer_sdk.models.session import Session
 
 _BATCH = 8
 _SECONDS = 4 * 3600

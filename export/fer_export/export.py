@@ -23,10 +23,10 @@ from fer_export.metadata import describe, with_measured
 from fer_export.parity import GATES, Floats, Gates, Parity, failures, measure, reference, verify
 from fer_export.quantise import Quantisation, balanced, calibrate, kernel_error, quantise
 from fer_export.search import Search, Trial, search
-from fer_sdk.contract import ModelMetadata, Precision, Task, seal, unsealed
 from fer_sdk.errors import ModelError
-from fer_sdk.half_weights import joined
-from fer_sdk.model import EmotionModel, LandmarksModel
+from fer_sdk.models.half_weights import joined
+from fer_sdk.models.metadata import ModelMetadata, Precision, Task, seal, unsealed
+from fer_sdk.models.networks import EmotionModel, LandmarksModel
 from fer_training.checkpoint import load
 from fer_training.faces import FaceSet
 
@@ -80,7 +80,7 @@ class Settings:
         quantisation: how to quantise; where ``search`` is set, from where to start.
         search: whether to choose the quantisation by measuring.
         shared_weights: whether fp16 is written as a graph alone, with the weights of the fp32 file
-            that is made before it: see ``fer_sdk.half_weights``.
+            that is made before it: see ``fer_sdk.models.half_weights``.
         threads: onnxruntime's, for measuring; None for all cores.
     """
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fer_sdk.crop import resize_square
 from fer_sdk.errors import DataError
+from fer_sdk.image.crop import resize_square
 from fer_training.faces import FaceSet, read_faces
 
 

@@ -16,8 +16,8 @@ import torch
 from onnx import checker, helper, shape_inference
 from torch import nn
 
-from fer_sdk.contract import INPUT, OUTPUT
 from fer_sdk.errors import ModelError
+from fer_sdk.models.metadata import INPUT, OUTPUT
 from fer_training.checkpoint import Checkpoint
 from fer_training.networks import Architecture
 

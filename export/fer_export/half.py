@@ -185,8 +185,8 @@ def _cast(source: str, target: str, kind: int) -> onnx.NodeProto:
 
 
 def without_shared(model: onnx.ModelProto, fp32: onnx.ModelProto) -> onnx.ModelProto:
-    """A model without what ``fer_sdk.half_weights.joined`` gives back: the half-precision tensors
-    of the fp32 model from ``store_in_half``.
+    """A model without what ``fer_sdk.models.half_weights.joined`` gives back: the
+    half-precision tensors of the fp32 model from ``store_in_half``.
 
     Raises:
         ModelError: the model has others of these names, or lacks one.

@@ -9,8 +9,8 @@ from importlib import metadata as packages
 from pathlib import Path
 
 from fer_export.quantise import Quantisation
-from fer_sdk import runtime
-from fer_sdk.contract import ModelMetadata, Precision
+from fer_sdk.models import session as runtime
+from fer_sdk.models.metadata import ModelMetadata, Precision
 from fer_training.checkpoint import Checkpoint
 
 _PACKAGES = ("fer-sdk", "torch", "onnx", "onnxscript")

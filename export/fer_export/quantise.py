@@ -27,9 +27,9 @@ import onnx
 
 from fer_export.bias import correct_biases
 from fer_export.graph import IR_VERSION, checked, weighted_layers
-from fer_sdk.contract import INPUT
 from fer_sdk.errors import DataError, ModelError
-from fer_sdk.runtime import Session
+from fer_sdk.models.metadata import INPUT
+from fer_sdk.models.session import Session
 from fer_training.faces import FaceSet
 
 Calibration = Literal["minmax", "entropy", "percentile"]

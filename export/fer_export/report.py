@@ -16,7 +16,7 @@ from fer_export.graph import IR_VERSION, OPSET
 from fer_export.metadata import git_commit, tools
 from fer_export.parity import Comparison, Parity
 from fer_export.search import Search
-from fer_sdk import runtime
+from fer_sdk.models import session as runtime
 
 _UNKNOWN = "not known"
 

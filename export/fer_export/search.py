@@ -30,7 +30,7 @@ from fer_export.quantise import (
     quantise,
 )
 from fer_sdk.errors import DataError
-from fer_sdk.runtime import Session
+from fer_sdk.models.session import Session
 from fer_training.faces import FaceSet
 
 METHODS: tuple[tuple[Calibration, float], ...] = (

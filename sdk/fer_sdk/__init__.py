@@ -19,7 +19,6 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from fer_sdk.detectors.base import Detection, Detector
-    from fer_sdk.draw import annotate
     from fer_sdk.errors import (
         DataError,
         DetectorError,
@@ -32,11 +31,12 @@ if TYPE_CHECKING:
         SettingError,
         VideoError,
     )
-    from fer_sdk.face import LANDMARKS, Box, Face, Point
-    from fer_sdk.image import load_image
-    from fer_sdk.interop import to_dataframe, to_supervision
+    from fer_sdk.image.load import load_image
+    from fer_sdk.output.draw import annotate
+    from fer_sdk.output.interop import to_dataframe, to_supervision
     from fer_sdk.pipeline import FerPipeline, ModelInfo, PipelineInfo
     from fer_sdk.stream import Frame
+    from fer_sdk.types import LANDMARKS, Box, Face, Point
 
 __all__ = [
     "LANDMARKS",

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fer_sdk.errors import DataError, FerError, SettingError
-from fer_sdk.face import LANDMARKS
-from fer_sdk.image import PICTURES
+from fer_sdk.image.load import PICTURES
 from fer_sdk.pipeline import FerPipeline
+from fer_sdk.types import LANDMARKS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -182,7 +182,7 @@ def _cluster(workers: int | None) -> Iterator[int]:
     if ours:
         settings: dict[str, object] = {"log_to_driver": False, "logging_level": logging.ERROR}
         if "RAY_ADDRESS" not in os.environ:
-            from fer_sdk.cores import usable_cores
+            from fer_sdk.cpu_count import usable_cores
 
             # One more than there are workers, for reading and writing beside them.
             settings |= {"num_cpus": (workers or usable_cores()) + 1, "include_dashboard": False}

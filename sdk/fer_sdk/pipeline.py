@@ -16,18 +16,7 @@ from typing import Literal, NamedTuple, NoReturn, Self, TypeVar, get_args, overl
 import numpy as np
 import numpy.typing as npt
 
-from fer_sdk import __version__, runtime
-from fer_sdk.bundle import is_bundled, read_bundled
-from fer_sdk.contract import Precision, Task
-from fer_sdk.crop import (
-    ALIGN_BEYOND,
-    Square,
-    centred_square,
-    crop_around,
-    crop_gray,
-    eye_line,
-    upright,
-)
+from fer_sdk import __version__
 from fer_sdk.detectors import DetectorName, open_detector
 from fer_sdk.detectors.base import Detection, Detector, clamped
 from fer_sdk.detectors.confirmed import SURE, ConfirmedDetector
@@ -39,13 +28,25 @@ from fer_sdk.errors import (
     PipelineClosedError,
     SettingError,
 )
-from fer_sdk.face import Box, Face, Point
-from fer_sdk.image import MAX_BYTES, MAX_PIXELS, Color, ImageLike, load_image
-from fer_sdk.model import EmotionModel, LandmarksModel
-from fer_sdk.runtime import Device
+from fer_sdk.image.crop import (
+    ALIGN_BEYOND,
+    Square,
+    centred_square,
+    crop_around,
+    crop_gray,
+    eye_line,
+    upright,
+)
+from fer_sdk.image.load import MAX_BYTES, MAX_PIXELS, Color, ImageLike, load_image
+from fer_sdk.models import session as runtime
+from fer_sdk.models.metadata import Precision, Task
+from fer_sdk.models.networks import EmotionModel, LandmarksModel
+from fer_sdk.models.packaged import is_bundled, read_bundled
+from fer_sdk.models.session import Device
 from fer_sdk.second_look import SecondLook
 from fer_sdk.stream import Frame, check_settings, follow
-from fer_sdk.video import VideoLike, open_frames
+from fer_sdk.types import Box, Face, Point
+from fer_sdk.video.read import VideoLike, open_frames
 
 ModelPath = str | os.PathLike[str]
 

@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from fer_sdk.crop import Square, centred_square
 from fer_sdk.detectors.base import Detection, clamped
 from fer_sdk.detectors.blazeface import BlazeFaceDetector
-from fer_sdk.face import Box
-from fer_sdk.model import LandmarksModel
+from fer_sdk.image.crop import Square, centred_square
+from fer_sdk.models.networks import LandmarksModel
+from fer_sdk.types import Box
 from fer_sdk.witness import is_face
 
 LARGEST_SIDE = 256

@@ -12,10 +12,10 @@ import numpy.typing as npt
 
 from fer_sdk.detectors.base import clamped
 from fer_sdk.errors import SettingError
-from fer_sdk.face import Box, Face
 from fer_sdk.smooth import Smoother
-from fer_sdk.track import Tracker
-from fer_sdk.video import Shot
+from fer_sdk.tracker import Tracker
+from fer_sdk.types import Box, Face
+from fer_sdk.video.read import Shot
 
 # In sides of the face: a model that looks beside a face must not throw it across the picture.
 _FARTHEST_STEP, _LARGEST_GROWTH = 0.3, 1.1

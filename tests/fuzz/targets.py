@@ -13,9 +13,9 @@ import numpy as np
 
 from fer_sdk.detectors.blazeface import BlazeFaceDetector
 from fer_sdk.errors import ImageError, ModelError
-from fer_sdk.header import read_header
-from fer_sdk.image import load_image
-from fer_sdk.model import EmotionModel
+from fer_sdk.image.guards import read_header
+from fer_sdk.image.load import load_image
+from fer_sdk.models.networks import EmotionModel
 
 _MOST_PIXELS = 2**18
 _ANCHORS = 896

@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from fer_sdk.crop import CropGeometry
 from fer_sdk.errors import DataError
+from fer_sdk.image.crop import CropGeometry
 from fer_training.networks import Architecture, build
 
 FORMAT = "1"

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fer_sdk.crop import CropGeometry
 from fer_sdk.detectors import Detector
 from fer_sdk.errors import DataError
+from fer_sdk.image.crop import CropGeometry
 from fer_training.faces import FaceSet
 from fer_training.margins import MARGINS, UPSCALE, with_margin
 

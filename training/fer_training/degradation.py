@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from fer_sdk.crop import resize_square
+from fer_sdk.image.crop import resize_square
 
 Images = npt.NDArray[np.uint8]
 

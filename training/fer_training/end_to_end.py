@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fer_sdk.detectors import Detector, DetectorName
-from fer_sdk.face import Face
 from fer_sdk.pipeline import FerPipeline
+from fer_sdk.types import Face
 from fer_training.faces import FaceSet
 from fer_training.margins import MARGINS, with_margin
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fer_sdk.contract import ModelMetadata
-from fer_sdk.crop import resize_square
 from fer_sdk.errors import DataError
-from fer_sdk.face import LANDMARKS
-from fer_sdk.model import EmotionModel, LandmarksModel
-from fer_sdk.runtime import Session, read_model
+from fer_sdk.image.crop import resize_square
+from fer_sdk.models.metadata import ModelMetadata
+from fer_sdk.models.networks import EmotionModel, LandmarksModel
+from fer_sdk.models.session import Session, read_model
+from fer_sdk.types import LANDMARKS
 from fer_training.degradation import DEGRADATIONS
 from fer_training.end_to_end import EndToEndFigures, end_to_end
 from fer_training.faces import FaceSet

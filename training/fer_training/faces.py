@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fer_sdk.crop import centred_square, crop_gray
 from fer_sdk.errors import DataError
-from fer_sdk.image import PICTURES, load_image
+from fer_sdk.image.crop import centred_square, crop_gray
+from fer_sdk.image.load import PICTURES, load_image
 
 EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """FER2013's labels, in the order of its numbers."""

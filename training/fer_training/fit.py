@@ -24,10 +24,10 @@ from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
-from fer_sdk.contract import Task
-from fer_sdk.crop import resize_square
 from fer_sdk.errors import DataError
-from fer_sdk.face import LANDMARKS
+from fer_sdk.image.crop import resize_square
+from fer_sdk.models.metadata import Task
+from fer_sdk.types import LANDMARKS
 from fer_training import checkpoint
 from fer_training.augmentation import Augmentation
 from fer_training.calibration import fit_temperature, fit_vector_scaling

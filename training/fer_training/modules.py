@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy, smooth_l1_loss
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 from torchvision.transforms import v2
 
-from fer_sdk.contract import Task
+from fer_sdk.models.metadata import Task
 from fer_training.augmentation import Augmentation
 from fer_training.networks import Architecture, build, last_layer, normalise
 from fer_training.recipe import EmotionRecipe, LandmarksRecipe, Recipe

@@ -18,8 +18,8 @@ import torch
 from torch import nn
 from torchvision.models import VisionTransformer, resnet18
 
-from fer_sdk.contract import Task
 from fer_sdk.errors import DataError
+from fer_sdk.models.metadata import Task
 
 NetworkName = Literal["resnet18", "efficientnet_lite0", "vit"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fer_sdk.face import LANDMARKS
+from fer_sdk.types import LANDMARKS
 from fer_training import plots
 from fer_training.evaluate import EmotionEvaluation, Evaluation, LandmarksEvaluation
 from fer_training.json_file import write_json

@@ -1,4 +1,4 @@
-// From a detector's box to the gray square that the models take, as sdk/fer_sdk/crop.py does it.
+// From a detector's box to the gray square that the models take, as sdk/fer_sdk/image/crop.py does it.
 
 /**
  * The square for a box, in whole pixels; it may reach beyond the picture.

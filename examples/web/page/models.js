@@ -6,7 +6,7 @@ import { metadataOf } from "./metadata.js";
 // One thread does: the networks are small, and more would need a cross-origin isolated page.
 ort.env.wasm.numThreads = 1;
 
-const FORMAT = "1"; // of the model contract, as in sdk/fer_sdk/contract.py
+const FORMAT = "1"; // of the model contract, as in sdk/fer_sdk/models/metadata.py
 
 /**
  * Open an ONNX file.

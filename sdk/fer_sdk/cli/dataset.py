@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 
 from fer_sdk.cli.app import app
+from fer_sdk.cli.exit_codes import SOME_FAILED, USAGE, complain
 from fer_sdk.cli.options import PipelineOptions, with_pipeline_options
-from fer_sdk.cli.outcome import SOME_FAILED, USAGE, complain
 from fer_sdk.errors import FerError
 
 

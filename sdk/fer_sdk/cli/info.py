@@ -10,8 +10,8 @@ import typer
 
 from fer_sdk import __version__
 from fer_sdk.cli.app import app
+from fer_sdk.cli.exit_codes import SOME_FAILED, complain
 from fer_sdk.cli.options import PipelineOptions, with_pipeline_options
-from fer_sdk.cli.outcome import SOME_FAILED, complain
 from fer_sdk.errors import FerError
 
 if TYPE_CHECKING:
@@ -35,10 +35,10 @@ def info(
     import cv2
     import numpy as np
 
-    from fer_sdk import runtime
-    from fer_sdk.conflicts import conflicts
-    from fer_sdk.cores import usable_cores
+    from fer_sdk.cpu_count import usable_cores
     from fer_sdk.detectors.mediapipe import installed_version
+    from fer_sdk.diagnostics import conflicts
+    from fer_sdk.models import session as runtime
 
     running, problem = None, None
     try:
@@ -83,7 +83,7 @@ def _bundled_files() -> list[dict[str, str | None]]:
     """Name, hash and what is wrong of each model that comes with the package."""
     from hashlib import sha256
 
-    from fer_sdk.bundle import SUFFIXES, bundled, read_bundled
+    from fer_sdk.models.packaged import SUFFIXES, bundled, read_bundled
 
     files: list[dict[str, str | None]] = []
     for file in sorted(bundled().iterdir(), key=lambda one: one.name):

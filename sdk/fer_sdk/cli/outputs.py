@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fer_sdk.cli.outcome import complain, plain
+from fer_sdk.cli.exit_codes import complain, plain
 from fer_sdk.errors import FerError, VideoError
 
 if TYPE_CHECKING:
+    from fer_sdk.output.timeline import Person, Timeline
     from fer_sdk.stream import Frame
-    from fer_sdk.timeline import Person, Timeline
 
 _MOST_ROWS = 20
 
@@ -87,9 +87,9 @@ class Outputs:
         Raises:
             typer.BadParameter: one cannot.
         """
-        from fer_sdk.save import SUFFIXES
-        from fer_sdk.table import check_table
-        from fer_sdk.video_write import check_video
+        from fer_sdk.output.atomic import SUFFIXES
+        from fer_sdk.output.tables import check_table
+        from fer_sdk.video.write import check_video
 
         taken = {source.resolve()} if source is not None else set()
         for path, hint in (
@@ -123,7 +123,7 @@ class Outputs:
         Raises:
             FerError: a file cannot be written.
         """
-        from fer_sdk.save import save_image
+        from fer_sdk.output.atomic import save_image
 
         with ExitStack() as stack:
             takers: list[Callable[[Frame], None]] = [timeline.add]
@@ -143,8 +143,8 @@ class Outputs:
 
 @contextmanager
 def _film(path: Path, rate: float) -> Iterator[Callable[[Frame], None]]:
-    from fer_sdk.draw import annotate
-    from fer_sdk.video_write import open_video
+    from fer_sdk.output.draw import annotate
+    from fer_sdk.video.write import open_video
 
     with open_video(path, rate) as show:
 
@@ -157,8 +157,8 @@ def _film(path: Path, rate: float) -> Iterator[Callable[[Frame], None]]:
 
 @contextmanager
 def _rows(path: Path, labels: tuple[str, ...]) -> Iterator[Callable[[Frame], None]]:
-    from fer_sdk.rows import columns, face_row
-    from fer_sdk.table import open_table
+    from fer_sdk.output.rows import columns, face_row
+    from fer_sdk.output.tables import open_table
 
     by_frame = path.suffix.lower() == ".jsonl"
     with open_table(path, {"frame": int, "time": float, **columns(labels)}) as add:
@@ -202,7 +202,7 @@ class Seen:
     @property
     def rate(self) -> float:
         """Frames a second."""
-        from fer_sdk.video import USUAL_RATE
+        from fer_sdk.video.read import USUAL_RATE
 
         return (self.frames - 1) / self.time if self.frames > 1 and self.time > 0 else USUAL_RATE
 
@@ -218,7 +218,7 @@ def print_people(people: list[Person], rate: float) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from fer_sdk.timeline import clock
+    from fer_sdk.output.timeline import clock
 
     console = Console()
     if not people:

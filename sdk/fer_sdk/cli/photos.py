@@ -57,7 +57,7 @@ def find_photos(given: Iterable[str], *, recursive: bool) -> list[Photo]:
 
 
 def _in_folder(folder: str, recursive: bool) -> Iterator[str]:
-    from fer_sdk.image import PICTURES
+    from fer_sdk.image.load import PICTURES
 
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(one for one in folders if recursive and not one.startswith("."))
@@ -67,7 +67,7 @@ def _in_folder(folder: str, recursive: bool) -> Iterator[str]:
 
 
 def _from_stdin() -> Photo:
-    from fer_sdk.image import MAX_BYTES
+    from fer_sdk.image.load import MAX_BYTES
 
     content = sys.stdin.buffer.read(MAX_BYTES + 1)
     problem = None

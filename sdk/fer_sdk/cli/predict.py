@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fer_sdk.cli.app import app
+from fer_sdk.cli.exit_codes import SOME_FAILED, USAGE, complain, plain
 from fer_sdk.cli.options import PipelineOptions, with_pipeline_options
-from fer_sdk.cli.outcome import SOME_FAILED, USAGE, complain, plain
 from fer_sdk.cli.photos import STDIN, Photo, find_photos, read_list
 from fer_sdk.cli.wide import Column, fitted, terminal
 from fer_sdk.errors import DataError, FerError
 
 if TYPE_CHECKING:
-    from fer_sdk.face import Face
     from fer_sdk.pipeline import FerPipeline
+    from fer_sdk.types import Face
 
 # The first is cut to what room there is; those of the least weight are left out first.
 _COLUMNS = (
@@ -167,9 +167,9 @@ class _Result:
         target: Path | None,
         max_faces: int | None,
     ) -> None:
-        from fer_sdk.draw import annotate
-        from fer_sdk.image import load_image
-        from fer_sdk.save import save_image
+        from fer_sdk.image.load import load_image
+        from fer_sdk.output.atomic import save_image
+        from fer_sdk.output.draw import annotate
 
         pixels = load_image(self.photo if content is None else content)
         self.size = pixels.shape[1], pixels.shape[0]
@@ -214,7 +214,7 @@ def _found(photos: list[str], from_file: str | None, recursive: bool) -> list[Ph
 
 def _shared_cores(photos: int, threads: int | None) -> tuple[int, int | None]:
     """How many photos are worked on at once, and the threads of a model run for each."""
-    from fer_sdk.cores import usable_cores
+    from fer_sdk.cpu_count import usable_cores
 
     if photos == 1:
         return 1, threads
@@ -262,8 +262,8 @@ def _table(output: str | None, pipeline: FerPipeline) -> Iterator[Callable[[_Res
         yield None
         return
 
-    from fer_sdk.rows import columns, face_row
-    from fer_sdk.table import open_table
+    from fer_sdk.output.rows import columns, face_row
+    from fer_sdk.output.tables import open_table
 
     by_photo = output.lower().endswith(".jsonl")
     with open_table(output, {"image": str, **columns(pipeline.info.labels)}) as add:
@@ -305,7 +305,7 @@ def _progress(photos: int, as_json: bool) -> Iterator[Callable[[], None]]:
 
 def _check_output(output: str, photos: list[str], from_file: str | None) -> None:
     """See that a table can be written, before anything else is done; never onto an input."""
-    from fer_sdk.table import check_table
+    from fer_sdk.output.tables import check_table
 
     goal = Path(output)
     try:
@@ -320,7 +320,7 @@ def _check_output(output: str, photos: list[str], from_file: str | None) -> None
 
 def _targets(photos: list[str], save: str) -> list[Path | None]:
     """Where each annotated photo goes; never onto one of the photos."""
-    from fer_sdk.save import SUFFIXES
+    from fer_sdk.output.atomic import SUFFIXES
 
     goal = Path(save)
     originals = {Path(photo).resolve() for photo in photos}

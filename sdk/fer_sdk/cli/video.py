@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 
 from fer_sdk.cli.app import app
+from fer_sdk.cli.exit_codes import SOME_FAILED, USAGE, complain
 from fer_sdk.cli.options import PipelineOptions, with_pipeline_options
-from fer_sdk.cli.outcome import SOME_FAILED, USAGE, complain
 from fer_sdk.cli.outputs import (
     DetectEvery,
     Keep,
@@ -73,8 +73,8 @@ def video(
     that is cut, what there is of it is used. Exit status: 0 done, 1 the video is damaged or a file
     cannot be written, 2 nothing could start, 130 interrupted.
     """
-    from fer_sdk.timeline import Timeline
-    from fer_sdk.video import read_facts
+    from fer_sdk.output.timeline import Timeline
+    from fer_sdk.video.read import read_facts
 
     outputs = Outputs(save, table, timeline)
     outputs.check(source)
@@ -135,7 +135,7 @@ def _progress(length: float | None, as_json: bool) -> Iterator[Callable[[float],
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from fer_sdk.timeline import clock
+    from fer_sdk.output.timeline import clock
 
     whole = "" if length is None else f" of {clock(float(round(length)))}"
     with Progress(

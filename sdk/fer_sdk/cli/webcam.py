@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fer_sdk.cli.app import app
+from fer_sdk.cli.exit_codes import SOME_FAILED, USAGE, complain
 from fer_sdk.cli.options import PipelineOptions, with_pipeline_options
-from fer_sdk.cli.outcome import SOME_FAILED, USAGE, complain
 from fer_sdk.cli.outputs import (
     DetectEvery,
     Keep,
@@ -98,7 +98,7 @@ def webcam(
 
     Exit status: 0 done, 1 the camera vanished or a file cannot be written, 2 nothing could start.
     """
-    from fer_sdk.timeline import Timeline
+    from fer_sdk.output.timeline import Timeline
 
     outputs = Outputs(save, table, timeline)
     outputs.check(None)
@@ -187,7 +187,7 @@ Show = Callable[["Frame"], bool]
 def _window() -> Iterator[Show]:
     import cv2
 
-    from fer_sdk.draw import annotate
+    from fer_sdk.output.draw import annotate
 
     def show(frame: Frame) -> bool:
         if frame.image is not None:
@@ -220,7 +220,7 @@ def _faces(frame: Frame) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from fer_sdk.timeline import clock
+    from fer_sdk.output.timeline import clock
 
     table = Table(
         header_style="bold",

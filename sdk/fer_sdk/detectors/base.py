@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fer_sdk.errors import ImageError, SettingError
-from fer_sdk.face import Box
+from fer_sdk.types import Box
 
 # OpenCV, MediaPipe's own included, warps pictures of less than 32,767 pixels a side; in MediaPipe
 # a larger one ends the whole process. MediaPipe counts bytes in 32 bits.

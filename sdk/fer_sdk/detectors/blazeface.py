@@ -14,11 +14,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from fer_sdk.bundle import read_bundled
 from fer_sdk.detectors.base import Detection, check_min_score, check_rgb, clamped, thinned
 from fer_sdk.errors import DetectorError
-from fer_sdk.face import Box
-from fer_sdk.runtime import Session
+from fer_sdk.models.packaged import read_bundled
+from fer_sdk.models.session import Session
+from fer_sdk.types import Box
 
 _SIDE = 128
 # Per layer of anchors: cells a side, and anchors a cell.

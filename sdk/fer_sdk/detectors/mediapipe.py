@@ -22,11 +22,11 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from fer_sdk.bundle import read_bundled
-from fer_sdk.cores import usable_cores
+from fer_sdk.cpu_count import usable_cores
 from fer_sdk.detectors.base import Detection, check_min_score, check_rgb, clamped, thinned
 from fer_sdk.errors import DetectorError
-from fer_sdk.face import Box
+from fer_sdk.models.packaged import read_bundled
+from fer_sdk.types import Box
 
 _INSTEAD = (
     "install 'mediapipe>=0.10.30,<0.10.32', or use detector=\"blazeface\": the same model on "

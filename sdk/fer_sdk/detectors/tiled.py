@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from fer_sdk.detectors.base import Detection, Detector, check_rgb
 from fer_sdk.errors import SettingError
-from fer_sdk.face import Box
+from fer_sdk.types import Box
 
 # Of a tile's side. A face up to that size lies wholly inside one tile at least; a larger one is
 # large enough in the whole picture.

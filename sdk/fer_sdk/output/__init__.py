@@ -1,0 +1,1 @@
+"""What is made of results: pictures, tables, charts, other packages' types."""

@@ -1,0 +1,1 @@
+"""Videos and cameras: how frames are read and written."""

@@ -1,0 +1,123 @@
+"""``fer-train`` as a user types it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from fer_sdk.errors import DataError
+from fer_sdk.models.metadata import ModelMetadata
+from fer_training.cli import app
+from fer_training.evaluate import LandmarksEvaluation, evaluate, open_model
+from fer_training.faces import EMOTIONS, FaceSet, read_faces
+from fer_training.ground_truth import GroundTruth, digest
+from tiny_models import expected_scores, metadata, write_models
+
+runner = CliRunner()
+
+
+def _folder(root: Path) -> Path:
+    """Faces of seven gray levels, of which the tiny model knows most."""
+    random = np.random.default_rng(0)
+    for split, count in (("train", 6), ("val", 12)):
+        for number, label in enumerate(EMOTIONS):
+            folder = root / split / label
+            folder.mkdir(parents=True)
+            for index in range(count):
+                level = 255 * number / 6 + random.normal(0, 25)
+                face = np.full((16, 16), np.clip(level, 0, 255), np.uint8)
+                cv2.imwrite(str(folder / f"{index}.png"), face)
+    return root
+
+
+def test_help_names_every_command_and_shows_examples() -> None:
+    overview = runner.invoke(app, ["--help"]).output
+    for command in (
+        "emotion",
+        "landmarks",
+        "evaluate",
+        "ablate",
+        "align",
+        "extract-landmarks",
+        "measure-crop",
+        "fetch",
+    ):
+        assert command in overview
+        text = runner.invoke(app, [command, "--help"]).output
+        assert f"fer-train {command}" in text
+        assert "Example" in text
+
+
+def test_evaluate_prints_and_writes_what_counting_gives(tmp_path: Path) -> None:
+    data, (emotion, _) = _folder(tmp_path / "faces"), write_models(tmp_path)
+    written = tmp_path / "figures.json"
+
+    given = ["evaluate", "--model", str(emotion), "--data", str(data)]
+    result = runner.invoke(app, [*given, "--json", "-o", str(written)])
+
+    assert result.exit_code == 0, result.output
+    figures = json.loads(result.output)
+    assert json.loads(written.read_text()) == figures
+    public = read_faces(data, side=16).split("PublicTest")
+    right = expected_scores(public.images).argmax(axis=1) == public.labels
+    assert 0.5 < right.mean() < 1
+    assert figures["figures"]["accuracy"] == pytest.approx(right.mean())
+    assert figures["split"] == "PublicTest"
+    bins = figures["reliability"]
+    assert sum(each["faces"] for each in bins) == len(public)
+    table = runner.invoke(app, given).output
+    assert f"{100 * right.mean():.2f} %" in table
+    assert all(label in table for label in EMOTIONS)
+
+
+def test_landmark_models_are_measured_against_the_truth(tmp_path: Path) -> None:
+    _, landmarks = write_models(tmp_path)
+    random = np.random.default_rng(1)
+    images = random.integers(0, 256, (5, 16, 16)).astype(np.uint8)
+    faces = FaceSet(images, np.zeros(5, np.int64), np.array(["PublicTest"] * 5), EMOTIONS)
+    model = open_model(landmarks)
+    order = np.argsort(digest(images))
+    shifted = model.landmarks(images) + np.float32(0.03)
+    truth = GroundTruth(digest(images)[order], shifted[order], np.zeros(5, np.float32))
+    measured = evaluate(model, faces, "PublicTest", truth)
+    assert measured.figures.error == pytest.approx(0.03 * 2**0.5, rel=1e-3)
+    assert isinstance(measured, LandmarksEvaluation)
+    # Of the tiny model's points only the first moves: the light of the darkened face has the same
+    # centre, that of the noisy one another.
+    dark, noisy = (
+        next(each for name, each in measured.degraded.items() if name.startswith(word))
+        for word in ("dark", "noisy")
+    )
+    assert dark.error == pytest.approx(measured.figures.error, abs=2e-3)
+    assert abs(noisy.error - measured.figures.error) > abs(dark.error - measured.figures.error)
+    with pytest.raises(DataError, match="no face in Training"):
+        evaluate(model, faces, "Training", truth)
+    with pytest.raises(DataError, match="--truth"):
+        evaluate(model, faces, "PublicTest", GroundTruth.load())
+
+
+def test_a_model_for_other_labels_is_refused(tmp_path: Path) -> None:
+    from tiny_models import emotion_model
+
+    about: ModelMetadata = metadata("emotion", labels=("up", "down", "none"))
+    path = tmp_path / "mine.onnx"
+    path.write_bytes(emotion_model(about))
+    faces = read_faces(_folder(tmp_path / "faces"), side=16)
+    with pytest.raises(DataError, match="up, down, none"):
+        evaluate(open_model(path), faces, "PublicTest", GroundTruth.load())
+
+
+def test_wrong_usage_says_what_is_right(tmp_path: Path) -> None:
+    wrong = runner.invoke(app, ["emotion", "x.csv", "--set", "epochs"])
+    assert wrong.exit_code == 2
+    assert "name=value" in wrong.output
+    unknown = runner.invoke(app, ["fetch", "everything", "-o", str(tmp_path / "x")])
+    assert unknown.exit_code == 2
+    assert "face-landmarker" in unknown.output
+    missing = runner.invoke(app, ["evaluate", "-m", str(tmp_path / "no.onnx"), "-d", "x.csv"])
+    assert "no.onnx" in str(missing.exception)
