@@ -18,9 +18,8 @@ import numpy.typing as npt
 
 from fer_sdk import __version__
 from fer_sdk.detectors import DetectorName, open_detector
-from fer_sdk.detectors.base import Detection, Detector, clamped
-from fer_sdk.detectors.confirmed import SURE, ConfirmedDetector
-from fer_sdk.detectors.tiled import TiledDetector
+from fer_sdk.detectors.base import Detection, Detector
+from fer_sdk.detectors.boxes import clamped
 from fer_sdk.errors import (
     DetectorError,
     ImageError,
@@ -43,7 +42,6 @@ from fer_sdk.models.metadata import Precision, Task
 from fer_sdk.models.networks import EmotionModel, LandmarksModel
 from fer_sdk.models.packaged import is_bundled, read_bundled
 from fer_sdk.models.session import Device
-from fer_sdk.second_look import SecondLook
 from fer_sdk.stream import Frame, check_settings, follow
 from fer_sdk.types import Box, Face, Point
 from fer_sdk.video.read import VideoLike, open_frames
@@ -131,14 +129,12 @@ class Parts(NamedTuple):
         emotion: the emotion model.
         landmarks: the landmarks model.
         detector: the face detector; None where each image is one face.
-        again: what looks again at small pictures in which the detector found nothing.
         align_beyond: tilt of the eyes, in degrees, from which on a face is turned upright.
     """
 
     emotion: EmotionModel
     landmarks: LandmarksModel
     detector: Detector | None
-    again: SecondLook | None = None
     align_beyond: float | None = ALIGN_BEYOND
 
 
@@ -162,9 +158,7 @@ class FerPipeline:
         threads: int | None = None,
         emotion_model: ModelPath | None = None,
         landmarks_model: ModelPath | None = None,
-        min_detection_score: float = 0.5,
-        face_crops: bool = True,
-        tiles: int = 1,
+        min_detection_score: float | None = None,
         align_beyond: float | None = ALIGN_BEYOND,
         max_pixels: int = MAX_PIXELS,
         max_bytes: int = MAX_BYTES,
@@ -173,10 +167,11 @@ class FerPipeline:
         """Open the models and the detector.
 
         Args:
-            detector: ``"auto"`` (MediaPipe where a release that sends nothing is installed, else
-                the same model on onnxruntime), ``"mediapipe"``, ``"blazeface"``, or a ``Detector``
-                of your own, which stays yours to close. None takes each image as one face: its
-                largest centred square.
+            detector: ``"auto"`` (YuNet for faces of every size together with MediaPipe where a
+                release that sends nothing is installed, else with the same model on onnxruntime),
+                one of ``"yunet"``, ``"mediapipe"`` and ``"blazeface"`` alone, or a ``Detector`` of
+                your own, which stays yours to close. None takes each image as one face: its
+                largest centred square, as it is.
             device: where the models run: ``"cpu"``, ``"cuda"``, or ``"auto"``, which is CUDA where
                 it opens, else the CPU. With an onnxruntime that is built for it also
                 ``"openvino"``, ``"coreml"``, ``"directml"``, ``"tensorrt"`` or ``"xnnpack"``, or
@@ -190,19 +185,8 @@ class FerPipeline:
             threads: onnxruntime threads of one run; None takes every core this process may use.
             emotion_model: an emotion model of your own, as ``fer-export`` writes it.
             landmarks_model: a landmarks model of your own.
-            min_detection_score: least detection score of a face, 0..1; not for a detector of your
-                own. A face with less than 0.7 is looked at again, framed in another way, and left
-                out where neither the detector nor the landmarks find it there.
-            face_crops: look again where nothing was found in a small picture of 256 pixels a side
-                or less, not far from square: it may be the crop of a face, too tight for the
-                detector. What is one as a whole has the ``detection_score`` None. Costs time only
-                for such pictures; not for a detector of your own.
-            tiles: for faces that are small in their picture. 1 looks at the picture as a whole,
-                which finds faces that are at least about a seventh of its longer side: that is how
-                far this detector sees. With 2 or more, this many overlapping squares along the
-                longer side are looked at too. 4 find faces down to a twentieth, for 12 to 16 more
-                runs of the detector, and find something in more pictures that show no face: ask
-                for a higher ``min_detection_score`` with them.
+            min_detection_score: least detection score of a face, 0..1; None takes what was measured
+                to be best. Not for a detector of your own.
             align_beyond: a face whose eyes are on a line that is tilted by more than this many
                 degrees, 0..180, is turned upright before its emotion is read. Upright faces are
                 left as they are: nothing is gained by turning them. None turns no face.
@@ -222,8 +206,6 @@ class FerPipeline:
             raise SettingError(f"there is no precision {precision!r}: use one of {names}")
         if max_pixels < 1:
             raise SettingError(f"max_pixels must be at least 1, not {max_pixels}")
-        if tiles < 1:
-            raise SettingError(f"tiles must be at least 1, not {tiles}")
         if max_bytes < 1:
             raise SettingError(f"max_bytes must be at least 1, not {max_bytes}")
         if align_beyond is not None and not 0 <= align_beyond <= 180:
@@ -246,12 +228,7 @@ class FerPipeline:
             self._let_go = weakref.finalize(self, opened.close)
         else:
             self._let_go = weakref.finalize(self, lambda: None)
-        if opened is not None and tiles != 1:
-            opened = TiledDetector(opened, tiles)
-        if opened is not None and named and min_detection_score < SURE:
-            opened = ConfirmedDetector(opened, landmarks)
-        again = SecondLook(min_detection_score) if named and face_crops else None
-        self._parts: Parts | None = Parts(emotion, landmarks, opened, again, align_beyond)
+        self._parts: Parts | None = Parts(emotion, landmarks, opened, align_beyond)
         self._under_way = 0
         self._idle = threading.Condition()
         self.info = PipelineInfo(
@@ -567,12 +544,6 @@ def _find(parts: Parts, image: npt.NDArray[np.uint8], max_faces: int | None) -> 
     if parts.detector is None:
         return [_whole(parts, image)]
     detections = _checked(parts.detector.detect(image), parts.detector.name, width, height)
-    if not detections and parts.again is not None and parts.again.applies(image):
-        crop = parts.again.look(image, parts.landmarks)
-        if isinstance(crop, Square):
-            return [_whole(parts, image)]
-        if crop is not None:
-            detections = [crop]
     detections.sort(key=lambda one: (-one.box.width * one.box.height, -one.score, one.box))
     return [
         _framed(parts, image, detection.box, detection.score, None)
@@ -719,7 +690,7 @@ def _bundled_name(task: Task, precision: Precision | Literal["auto"], device: st
 
 
 def _open_detector(
-    detector: DetectorName | Detector | None, min_score: float, threads: int | None
+    detector: DetectorName | Detector | None, min_score: float | None, threads: int | None
 ) -> tuple[Detector | None, str]:
     if detector is None:
         return None, "each image is taken as one face"

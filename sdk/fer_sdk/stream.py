@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from fer_sdk.detectors.base import clamped
+from fer_sdk.detectors.boxes import clamped
 from fer_sdk.errors import SettingError
 from fer_sdk.smooth import Smoother
 from fer_sdk.tracker import Tracker

@@ -25,10 +25,13 @@ class Detection:
     Attributes:
         box: in pixels of the image, clamped to it.
         score: how sure the detector is, 0..1.
+        roll: tilt of the line between the eyes in degrees, clockwise; None where the detector does
+            not tell.
     """
 
     box: Box
     score: float
+    roll: float | None = None
 
 
 @runtime_checkable
@@ -73,15 +76,6 @@ def thinned(image: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], int]:
     sides = max(image.shape[:2]) / _LARGEST_SIDE
     step = math.ceil(max(sides, math.sqrt(image.size / _MOST_BYTES)))
     return image[::step, ::step], step
-
-
-def clamped(box: Box, width: int, height: int) -> Box | None:
-    """The part of a box inside an image; None where there is none."""
-    left, top = max(box.x, 0.0), max(box.y, 0.0)
-    right, bottom = min(box.x + box.width, width), min(box.y + box.height, height)
-    if right <= left or bottom <= top:
-        return None
-    return Box(left, top, right - left, bottom - top)
 
 
 def check_min_score(min_score: float) -> None:

@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from fer_sdk.detectors.base import Detection, check_min_score, check_rgb, clamped, thinned
+from fer_sdk.detectors.base import Detection, check_min_score, check_rgb, thinned
+from fer_sdk.detectors.boxes import clamped, roll
 from fer_sdk.errors import DetectorError
 from fer_sdk.models.packaged import read_bundled
 from fer_sdk.models.session import Session
@@ -74,7 +75,7 @@ class BlazeFaceDetector:
         corners, scores = self._decode(regressors[0], logits[0, :, 0])
         side = max(height, width)
         detections = []
-        for (left, top, right, bottom), score in _suppressed(corners, scores):
+        for (left, top, right, bottom, *eyes), score in _suppressed(corners, scores):
             box = Box(
                 left * side + (width - side) / 2,
                 top * side + (height - side) / 2,
@@ -83,7 +84,7 @@ class BlazeFaceDetector:
             )
             inside = clamped(box, width, height)
             if inside is not None:
-                detections.append(Detection(inside, score))
+                detections.append(Detection(inside, score, roll(*eyes)))
         return detections
 
     def close(self) -> None:
@@ -93,15 +94,20 @@ class BlazeFaceDetector:
     def _decode(
         self, regressors: npt.NDArray[np.float32], logits: npt.NDArray[np.float32]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
-        """Boxes left, top, right, bottom ``[K, 4]`` in 0..1 of the square, and their scores."""
+        """Boxes and eyes in 0..1 of the square, and their scores.
+
+        A row is left, top, right, bottom, and x and y of the left and of the right eye.
+        """
         clipped = logits.clip(-_SCORE_LIMIT, _SCORE_LIMIT).astype(np.float64)
         scores = 1 / (1 + np.exp(-clipped))
-        raw = regressors[:, :4] / _SIDE
+        raw = regressors[:, :8] / _SIDE
         # No face is farther off; and nothing that follows has to do with infinity or NaN.
         near = (np.abs(raw) < _FARTHEST).all(axis=1)
-        kept = near & (scores >= self._min_score) & (raw[:, 2:] >= 0).all(axis=1)
-        centre, half = raw[kept, :2] + self._anchors[kept], raw[kept, 2:] / 2
-        return np.hstack([centre - half, centre + half]), scores[kept]
+        kept = near & (scores >= self._min_score) & (raw[:, 2:4] >= 0).all(axis=1)
+        raw, anchors = raw[kept], self._anchors[kept]
+        centre, half = raw[:, :2] + anchors, raw[:, 2:4] / 2
+        eyes = raw[:, 4:] + np.tile(anchors, 2)
+        return np.hstack([centre - half, centre + half, eyes]), scores[kept]
 
 
 def _anchors() -> npt.NDArray[np.float32]:
@@ -146,21 +152,20 @@ def _sampling(height: int, width: int) -> tuple[npt.NDArray[np.int16], npt.NDArr
 
 def _suppressed(
     corners: npt.NDArray[np.float32], scores: npt.NDArray[np.float64]
-) -> list[tuple[tuple[float, float, float, float], float]]:
-    """One box for each group that overlaps: its mean weighted by the scores, and the best score."""
+) -> list[tuple[list[float], float]]:
+    """One row for each group that overlaps: its mean weighted by the scores, and the best score."""
     order = np.argsort(-scores, kind="stable")
     corners, scores = corners[order], scores[order]
-    areas = (corners[:, 2:] - corners[:, :2]).prod(axis=1)
+    areas = (corners[:, 2:4] - corners[:, :2]).prod(axis=1)
     kept = []
     while len(scores):
         low = np.maximum(corners[0, :2], corners[:, :2])
-        high = np.minimum(corners[0, 2:], corners[:, 2:])
+        high = np.minimum(corners[0, 2:4], corners[:, 2:4])
         shared = (high - low).clip(min=0).prod(axis=1)
         union = areas[0] + areas - shared
         group = shared > _IOU * union
         group[0] = True  # also where the box has no area
         weights = scores[group]
-        left, top, right, bottom = (weights @ corners[group] / weights.sum()).tolist()
-        kept.append(((left, top, right, bottom), float(scores[0])))
+        kept.append(((weights @ corners[group] / weights.sum()).tolist(), float(scores[0])))
         corners, scores, areas = corners[~group], scores[~group], areas[~group]
     return kept

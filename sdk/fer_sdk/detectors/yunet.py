@@ -1,0 +1,266 @@
+"""YuNet on onnxruntime: faces of every size, at the resolution that the picture needs.
+
+Source: Wu, Peng and Yu, "YuNet: A Tiny Millisecond-level Face Detector", Machine Intelligence
+Research, 2023. The file is that of ShiqiYu/libfacedetection.train (Apache-2.0), unchanged.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from fer_sdk.detectors.base import Detection, check_min_score, check_rgb
+from fer_sdk.detectors.boxes import Boxes, clamped, iou, suppress
+from fer_sdk.errors import DetectorError
+from fer_sdk.models.packaged import read_bundled
+from fer_sdk.models.session import Session
+from fer_sdk.types import Box
+
+Pixels = npt.NDArray[np.uint8]
+
+MIN_SCORE = 0.7
+"""Least score of a face unless told otherwise."""
+
+# All figures here were chosen on photos without faces, on FER2013's faces, and on group photos as a
+# whole; `fer-bench detection` measures them.
+_SURE, _DOUBTFUL = 0.8, 0.3
+_LOOKS = (320, 640, 1280)
+"""Longer sides to which a picture is brought, one after the other."""
+# A wider look follows where something that may be a face (its score) is small (its side, as a
+# fraction of the picture's longer side).
+_HINT = {320: (0.2, 1 / 6), 640: (0.3, 1 / 16)}
+_STRIDES = (8, 16, 32)
+_MULTIPLE = 32
+_MOST_OVERLAP = 0.3
+_SMALLEST = 10.0
+"""Pixels of the picture; below, nothing can be read in a face."""
+
+# A second view shows the face upright, in the middle, at half of this side.
+_VIEW = 128
+_CONFIRMED, _LEAST = 0.5, 0.2
+_SAME_FACE = 0.3
+_AT_ONCE = 32
+
+# From YuNet's box, which is as tall as a face, to the square that BlazeFace draws and the models'
+# crop geometry is measured for. Fitted on FER2013's Training faces, where both find one.
+_SIDE, _DOWN = 0.97, 0.11
+
+
+class Candidate(NamedTuple):
+    """Something that may be a face.
+
+    Attributes:
+        box: ``x, y, width, height`` in pixels of the image, as YuNet draws it.
+        score: of YuNet, 0..1.
+        roll: tilt of the line between the eyes in degrees, clockwise.
+    """
+
+    box: Boxes
+    score: float
+    roll: float
+
+
+class Look(NamedTuple):
+    """What was found in a picture.
+
+    Attributes:
+        faces: in any order.
+        doubtful: what may be a face too.
+        cost: how much more the last look took than the first one, in pixels: 1, 4 or 16.
+    """
+
+    faces: list[Detection]
+    doubtful: list[Candidate]
+    cost: int
+
+
+class YuNetDetector:
+    """Faces by YuNet on the CPU. Holds nothing that a call changes.
+
+    A picture is looked at with 320 pixels along its longer side, and with 640 and 1280 only where
+    it is that large and the look before shows something small that may be a face. A face with a
+    score below 0.8 is looked at again, turned upright and alone, and left out if it is not one
+    there.
+    """
+
+    def __init__(self, min_score: float = MIN_SCORE, threads: int | None = None) -> None:
+        """Open the bundled model.
+
+        Args:
+            min_score: least detection score of a face, 0..1.
+            threads: onnxruntime's threads; None: every core this process may use.
+
+        Raises:
+            SettingError: ``min_score`` is not from 0 to 1.
+            ModelError: the bundled model does not open.
+        """
+        check_min_score(min_score)
+        name = "face_detection_yunet_n.onnx"
+        self._session: Session | None = Session(read_bundled(name), source=name, threads=threads)
+        self._min_score = min_score
+
+    @property
+    def name(self) -> str:
+        return "yunet"
+
+    def detect(self, image: Pixels) -> list[Detection]:
+        """Find the faces of an RGB image uint8 ``[H, W, 3]``, those with higher scores first.
+
+        Raises:
+            ImageError: not such an image.
+            DetectorError: the detector was closed.
+        """
+        return self.look(image).faces
+
+    def look(self, image: Pixels) -> Look:
+        """The same as ``detect``, with what may be a face and how closely the picture was looked at.
+
+        Raises:
+            ImageError: not such an image.
+            DetectorError: the detector was closed.
+        """
+        check_rgb(image)
+        longer = max(image.shape[:2])
+        step = max(1, longer // _LOOKS[-1])
+        thin = image[::step, ::step]
+        for side in _LOOKS:
+            candidates = self._candidates(thin, step, side)
+            score, size = _HINT.get(side, (1.0, 0.0))
+            small = any(
+                one.score >= score and max(one.box[2:]) < size * longer for one in candidates
+            )
+            if not small or longer <= side:
+                break
+        likely = [one for one in candidates if one.score >= self._min_score]
+        unsure = [one for one in likely if one.score < _SURE]
+        confirmed = self.confirm(image, [(one.box, one.roll) for one in unsure])
+        dropped = {
+            id(one) for one, again in zip(unsure, confirmed, strict=True) if again < _CONFIRMED
+        }
+        height, width = image.shape[:2]
+        faces = []
+        for one in likely:
+            box = clamped(_square(one.box), width, height)
+            if box is not None and id(one) not in dropped and max(one.box[2:]) >= _SMALLEST:
+                faces.append(Detection(box, one.score, one.roll))
+        doubtful = [
+            one
+            for one in candidates
+            if id(one) in dropped or _DOUBTFUL <= one.score < self._min_score
+        ]
+        return Look(faces, doubtful, (side // _LOOKS[0]) ** 2)
+
+    def confirm(self, image: Pixels, faces: Sequence[tuple[Boxes, float]]) -> list[float]:
+        """Look at each face alone: turned upright, with twice its side around it, in full contrast.
+
+        Args:
+            image: RGB uint8 ``[H, W, 3]``.
+            faces: box and roll of each.
+
+        Returns:
+            For each the score of what is found in its place, 0 where nothing is.
+        """
+        scores: list[float] = []
+        half = _VIEW / 2
+        middle = [half / 2, half / 2, half, half]
+        for start in range(0, len(faces), _AT_ONCE):
+            views = [_view(image, box, roll) for box, roll in faces[start : start + _AT_ONCE]]
+            for found in self._decoded(np.stack(views), _LEAST):
+                same = [one.score for one in found if iou(one.box, middle)[0, 0] > _SAME_FACE]
+                scores.append(max(same, default=0.0))
+        return scores
+
+    def close(self) -> None:
+        """Let go of the session. May be called more than once."""
+        self._session = None
+
+    def _candidates(self, thin: Pixels, step: int, side: int) -> list[Candidate]:
+        """What may be a face in a picture that is brought to a side; in pixels of the original."""
+        height, width = thin.shape[:2]
+        scale = side / max(height, width)
+        if side > _LOOKS[0]:
+            scale = min(scale, 1.0)
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        small = cv2.resize(thin, size, interpolation=method)
+        right, bottom = (-length % _MULTIPLE for length in size)
+        padded = cv2.copyMakeBorder(small, 0, bottom, 0, right, cv2.BORDER_CONSTANT, value=0)
+        (found,) = self._decoded(np.asarray(padded, np.uint8)[None], min(self._min_score, _LEAST))
+        back = np.tile([step * width / size[0], step * height / size[1]], 2)
+        return [one._replace(box=one.box * back) for one in found]
+
+    def _decoded(self, batch: Pixels, least: float) -> list[list[Candidate]]:
+        """The candidates of RGB pictures ``[N, H, W, 3]``, those with higher scores first."""
+        session = self._session
+        if session is None:
+            raise DetectorError("the YuNet detector was closed: open another one")
+        blob = np.ascontiguousarray(batch[..., ::-1].transpose(0, 3, 1, 2), np.float32)
+        outputs = session.run(blob)
+        return [
+            _decode([output[at] for output in outputs], batch.shape[2], least)
+            for at in range(len(batch))
+        ]
+
+
+def _decode(outputs: list[npt.NDArray[np.float32]], width: int, least: float) -> list[Candidate]:
+    """What the network says of one picture: classes, objects, boxes, points, each by stride."""
+    boxes, scores, rolls = [], [], []
+    for stride, classes, objects, offsets, points in zip(
+        _STRIDES, outputs[:3], outputs[3:6], outputs[6:9], outputs[9:], strict=True
+    ):
+        likely = classes[:, 0].clip(0, 1) * objects[:, 0].clip(0, 1)
+        at = np.flatnonzero(likely >= least**2)
+        if not len(at):
+            continue
+        cells = np.stack(np.divmod(at, width // stride)[::-1], axis=1)
+        offset = offsets[at].astype(np.float64)
+        size = np.exp(offset[:, 2:].clip(max=16.0)) * stride
+        boxes.append(np.hstack([(cells + offset[:, :2]) * stride - size / 2, size]))
+        scores.append(np.sqrt(likely[at]).astype(np.float64))
+        across = points[at, 2:4] - points[at, 0:2]
+        rolls.append(np.degrees(np.arctan2(across[:, 1], across[:, 0])))
+    if not boxes:
+        return []
+    box, score, roll = map(np.concatenate, (boxes, scores, rolls))
+    return [
+        Candidate(box[at], float(score[at]), float(roll[at]))
+        for at in suppress(box, score, _MOST_OVERLAP)
+    ]
+
+
+def _square(box: Boxes) -> Box:
+    x, y, width, height = box.tolist()
+    mean = math.sqrt(width * height)
+    side = _SIDE * mean
+    return Box(x + (width - side) / 2, y + (height - side) / 2 + _DOWN * mean, side, side)
+
+
+def _view(image: Pixels, box: Boxes, roll: float) -> Pixels:
+    """A face upright in the middle of a square, with its own side around it."""
+    x, y, width, height = (float(number) for number in box)
+    scale = 2 * max(width, height) / _VIEW
+    step = max(1, int(scale))
+    thin = np.ascontiguousarray(image[::step, ::step])
+    turn = math.radians(roll)
+    cos, sin = scale / step * math.cos(turn), scale / step * math.sin(turn)
+    middle = (_VIEW - 1) / 2
+    centre_x, centre_y = (x + width / 2) / step, (y + height / 2) / step
+    source = np.array(
+        [[cos, -sin, centre_x - (cos - sin) * middle], [sin, cos, centre_y - (sin + cos) * middle]]
+    )
+    view = cv2.warpAffine(
+        thin,
+        source,
+        (_VIEW, _VIEW),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=cv2.mean(thin)[:3],
+    )
+    low, high = np.percentile(view, (1, 99))
+    stretched = (view - low) * (255 / max(high - low, 8.0))
+    return np.asarray(stretched.clip(0, 255), np.uint8)
