@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import onnx
+from fer_sdk.models.half_weights import joined
 from torch import nn
 
 from fer_export.faces import at_size, held_out
@@ -24,9 +25,9 @@ from fer_export.parity import GATES, Floats, Gates, Parity, failures, measure, r
 from fer_export.quantise import Quantisation, balanced, calibrate, kernel_error, quantise
 from fer_export.search import Search, Trial, search
 from fer_sdk.errors import ModelError
-from fer_sdk.models.half_weights import joined
+from fer_sdk.models.emotion import EmotionModel
+from fer_sdk.models.landmarks import LandmarksModel
 from fer_sdk.models.metadata import ModelMetadata, Precision, Task, seal, unsealed
-from fer_sdk.models.networks import EmotionModel, LandmarksModel
 from fer_training.checkpoint import load
 from fer_training.faces import FaceSet
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fer_sdk.image.crop import Square, crop_gray
-from fer_sdk.models.networks import LandmarksModel
+from fer_sdk.models.landmarks import LandmarksModel
 
 # Chosen on faces of FER2013's Training part against pictures without faces.
 _WEIGHT_OF_SPREAD = 6.0

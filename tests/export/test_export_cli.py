@@ -26,7 +26,7 @@ from fer_export.parity import reference
 from fer_sdk import FerPipeline
 from fer_sdk.errors import ModelError
 from fer_sdk.models import packaged as bundle
-from fer_sdk.models.networks import LandmarksModel
+from fer_sdk.models.landmarks import LandmarksModel
 from fer_sdk.models.packaged import MANIFEST, read_bundled
 from fer_sdk.models.session import Session
 from fer_training.checkpoint import load

@@ -35,7 +35,6 @@ from fer_sdk.image.load import load_image
 from fer_sdk.models import packaged as bundle
 from fer_sdk.models import session as runtime
 from fer_sdk.models.metadata import Precision
-from fer_sdk.models.session import Device
 from fer_sdk.output.atomic import SUFFIXES, save_image
 from fer_sdk.pipeline import FerPipeline
 
@@ -554,7 +553,6 @@ def test_packages_that_overwrite_each_other_are_told(monkeypatch: pytest.MonkeyP
 
 
 def test_the_choices_are_those_of_the_pipeline() -> None:
-    assert {one.value for one in options.DeviceChoice} == set(get_args(Device))
     assert {one.value for one in options.PrecisionChoice} == {"auto", *get_args(Precision)}
     assert {one.value for one in options.DetectorChoice} == {"none", *get_args(DetectorName)}
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from fer_sdk.detectors.base import Detection, Detector, check_rgb, thinned
 from fer_sdk.detectors.blazeface import BlazeFaceDetector
-from fer_sdk.models.networks import LandmarksModel
+from fer_sdk.models.landmarks import LandmarksModel
 from fer_sdk.types import Box
 from fer_sdk.witness import is_face
 
