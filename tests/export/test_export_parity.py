@@ -242,7 +242,7 @@ def _with_properties(path: Path, **changes: str | None) -> bytes:
     [
         ({"format": "99"}, "mine.onnx: model format 99"),
         ({"format": None}, "mine.onnx: not a fer-sdk model"),
-        ({"crop": None}, "mine.onnx: its metadata lacks fer_sdk.image.crop"),
+        ({"crop": None}, "mine.onnx: its metadata lacks fer_sdk.crop"),
         ({"input_size": "48"}, r"mine.onnx: its input must have the shape \[N, 48, 48\]"),
         ({"labels": '["a", "b"]'}, "mine.onnx: for two faces it must give"),
     ],
