@@ -26,6 +26,10 @@ from fer_sdk.cpu_count import usable_cores
 from fer_sdk.errors import DeviceUnavailableError, ModelError, SettingError
 from fer_sdk.models.providers import NVIDIA, PROVIDERS, Device, known_device, provider_of
 
+if not hasattr(ort, "InferenceSession"):
+    # Removing one of two builds leaves a folder without code, which Python imports all the same.
+    raise ImportError("onnxruntime is installed without its files: install it again")
+
 SPINNING = False
 """Whether the threads of a session spin while they wait. Several sessions run in series: threads
 that spin after one steal the cores of the next."""
