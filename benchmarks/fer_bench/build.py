@@ -38,7 +38,8 @@ from fer_bench.subjects import NAME, Subject, detector_file, model_file
 from fer_sdk.detectors import Detector, DetectorName, open_detector
 from fer_sdk.errors import ModelError
 from fer_sdk.image.crop import crop_gray
-from fer_sdk.models.networks import EmotionModel, LandmarksModel
+from fer_sdk.models.emotion import EmotionModel
+from fer_sdk.models.landmarks import LandmarksModel
 from fer_sdk.models.session import Session
 
 Faces = npt.NDArray[np.uint8]

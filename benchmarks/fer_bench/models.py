@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from fer_bench.result import Model, Operations
 from fer_bench.subjects import Subject, detector_file, model_file
 from fer_sdk.errors import ModelError
-from fer_sdk.models.networks import EmotionModel, LandmarksModel
+from fer_sdk.models.emotion import EmotionModel
+from fer_sdk.models.landmarks import LandmarksModel
 
 
 def describe(subjects: Sequence[Subject]) -> list[Model]:

@@ -48,16 +48,11 @@ class BoundModel:
         """Bind a session on ``"cuda"``, or on ``"cpu"``, where a copy is one within memory.
 
         What is taken apart here is what the session's own ``run`` does with such an array.
-
-        Raises:
-            ModelError: it takes the array in several runs.
         """
         self.provider: str = session.provider
         device = session.device
-        self._native_run = session.native_run
-        self._session, batch = session.native_run(first)
-        self._count = len(first)
-        self._input: Any = ort.OrtValue.ortvalue_from_numpy(batch, device, 0)
+        self._session = session.native
+        self._input: Any = ort.OrtValue.ortvalue_from_numpy(first, device, 0)
         self._binding: Any = self._session.io_binding()
         self._binding.bind_ortvalue_input(self._session.get_inputs()[0].name, self._input)
         # The output's shape is known after one run; the buffer of that run is kept for the rest.
@@ -69,8 +64,7 @@ class BoundModel:
 
     def copy_in(self, array: Array) -> None:
         """Bring an array of the first one's shape to the device; returns when it is there."""
-        _, batch = self._native_run(array)
-        self._input.update_inplace(batch)
+        self._input.update_inplace(array)
         self._binding.synchronize_inputs()
 
     def compute(self) -> None:
@@ -80,4 +74,4 @@ class BoundModel:
 
     def copy_out(self) -> Array:
         """Bring the result back."""
-        return np.asarray(self._output.numpy())[: self._count]
+        return np.asarray(self._output.numpy())

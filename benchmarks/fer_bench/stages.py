@@ -16,7 +16,8 @@ from fer_sdk import FerPipeline
 from fer_sdk.detectors.base import Detection, Detector
 from fer_sdk.errors import FerError
 from fer_sdk.image.load import ImageLike
-from fer_sdk.models.networks import EmotionModel, LandmarksModel
+from fer_sdk.models.emotion import EmotionModel
+from fer_sdk.models.landmarks import LandmarksModel
 from fer_sdk.pipeline import Parts
 
 STAGES = ("decode", "detect", "crop", "landmarks", "emotion", "post-processing", "end to end")

@@ -12,7 +12,8 @@ from fer_bench.result import Skipped
 from fer_sdk import FerPipeline
 from fer_sdk.detectors import Detector
 from fer_sdk.errors import DetectorError, FerError, ModelError
-from fer_sdk.models.networks import EmotionModel, LandmarksModel
+from fer_sdk.models.emotion import EmotionModel
+from fer_sdk.models.landmarks import LandmarksModel
 from fer_sdk.models.packaged import read_bundled
 from fer_sdk.models.session import read_model
 

@@ -6,7 +6,6 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
@@ -17,14 +16,11 @@ import typer
 from fer_sdk.errors import FerError
 
 if TYPE_CHECKING:
-    from fer_export.emulate import Emulators, Job
     from fer_export.export import Export, Settings
     from fer_export.parity import Parity
     from fer_sdk.models.metadata import Precision
     from fer_training.faces import FaceSet
 
-_TASKS = ("emotion", "landmarks")
-_EMULATED_FACES = 200
 
 app = typer.Typer(
     name="fer-export",
@@ -54,14 +50,6 @@ _Data = Annotated[
         show_default=False,
     ),
 ]
-_Search = Annotated[
-    bool,
-    typer.Option(
-        "--search",
-        help="Choose how to quantise by measuring it, instead of taking what was chosen for the "
-        "shipped models. Takes some minutes.",
-    ),
-]
 _FloatLayers = Annotated[
     list[str] | None,
     typer.Option(
@@ -69,15 +57,6 @@ _FloatLayers = Annotated[
         help="Leave this layer, or all layers whose names start with it, out of int8, e.g. head "
         "or backbone.conv1. May be repeated.",
         show_default="backbone.conv1 and head",
-    ),
-]
-_Emulators = Annotated[
-    Path | None,
-    typer.Option(
-        help="What export/emulated_cpus.sh made: before they are shipped, the int8 files also run "
-        "on the emulated CPUs there, with every onnxruntime that is there, as [b]fer-export "
-        "cpus[/b] does it.",
-        show_default="no emulated CPUs",
     ),
 ]
 _Reports = Annotated[
@@ -111,7 +90,6 @@ def export_model(
             show_default="int8 and fp32",
         ),
     ] = None,
-    search: _Search = False,
     float_layer: _FloatLayers = None,
     report: _Reports = None,
     threads: _Threads = None,
@@ -129,16 +107,15 @@ def export_model(
     precisions: tuple[Precision, ...] = ("int8", "fp32")
     if precision:
         precisions = tuple(dict.fromkeys(each.value for each in precision))
-    settings = _settings(precisions, search, float_layer, threads)
+    settings = _settings(precisions, float_layer, threads)
     with Export(checkpoint, output, faces, settings, told=_tell) as export:
         _publish([export], report or output, as_json)
 
 
 @app.command(
     epilog="Example:\n\n"
-    "export/emulated_cpus.sh emulators 1.32.0 1.20.0\n\n"
     "fer-export bundle runs/emotion/model.safetensors runs/landmarks/model.safetensors "
-    "--data fer2013.csv --emulators emulators"
+    "--data fer2013.csv"
 )
 def bundle(
     emotion: Annotated[Path, typer.Argument(help="Checkpoint of the emotion network.")],
@@ -148,14 +125,6 @@ def bundle(
         Path | None,
         typer.Option(help="Folder of the bundled models.", show_default="that of fer_sdk"),
     ] = None,
-    search: Annotated[
-        bool,
-        typer.Option(
-            help="Choose how to quantise by measuring it, and put into the report what was "
-            "measured. Without: as it was chosen for the models that are shipped today.",
-        ),
-    ] = True,
-    emulators: _Emulators = None,
     float_layer: _FloatLayers = None,
     report: Annotated[Path, typer.Option("--report", help="Folder of the reports.")] = Path(
         "export/reports"
@@ -165,13 +134,9 @@ def bundle(
 ) -> None:
     """Export the models that fer-sdk ships, their manifest and their reports.
 
-    int8, fp32 and fp16 of both, fp16 as a graph that takes its weights from the fp32 file. Either
-    all files are replaced or none. Takes some minutes, and much longer with emulated CPUs.
+    int8 and fp32 of both. Either all files are replaced or none. Takes some minutes.
     """
-    from dataclasses import replace
-
     import fer_sdk
-    from fer_export.emulate import Emulators
     from fer_export.export import Export
     from fer_sdk.models.packaged import write_manifest
     from fer_training.checkpoint import load
@@ -181,24 +146,21 @@ def bundle(
         found = load(path)[1].architecture.task
         if found != task:
             raise typer.BadParameter(f"{path} is a checkpoint for {found}, not {task}")
-    there = [] if emulators is None else Emulators.all_in(emulators)
     faces = _faces([emotion, landmarks], data)
-    settings = replace(
-        _settings(("int8", "fp32", "fp16"), search, float_layer, threads), shared_weights=True
-    )
+    settings = _settings(("int8", "fp32"), float_layer, threads)
     with ExitStack() as stack:
         exports = []
         for path in (emotion, landmarks):
             export = Export(path, folder, faces, settings, told=_tell)
             exports.append(stack.enter_context(export))
-        _publish(exports, report, as_json, faces, there)
+        _publish(exports, report, as_json)
     _tell(f"wrote {write_manifest(folder)}")
 
 
 @app.command(
     epilog="Examples:\n\n"
     "fer-export parity emotion.int8.onnx runs/emotion/model.safetensors --data fer2013.csv\n\n"
-    "Run it in an environment with another onnxruntime (pip install 'onnxruntime==1.20.*') to see "
+    "Run it in an environment with another onnxruntime (pip install 'onnxruntime==1.24.*') to see "
     "that the file gives the same there."
 )
 def parity(
@@ -223,87 +185,6 @@ def parity(
     verify(measured)
 
 
-@app.command(
-    epilog="Example:\n\n"
-    "export/emulated_cpus.sh emulators 1.32.0\n\n"
-    "fer-export cpus emulators --onnxruntime 1.32.0 --data fer2013.csv"
-)
-def cpus(
-    folder: Annotated[Path, typer.Argument(help="What export/emulated_cpus.sh made.")],
-    onnxruntime: Annotated[str, typer.Option(help="Its version there, e.g. 1.32.0.")],
-    data: _Data = None,
-    model: Annotated[
-        list[Path] | None,
-        typer.Option(help="An int8 file. May be repeated.", show_default="the bundled ones"),
-    ] = None,
-    cpu: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="One of native (this machine), cortex-a72, cortex-a76, max (the newest ARM), "
-            "Haswell and Nehalem. May be repeated.",
-            show_default="all",
-        ),
-    ] = None,
-    faces: Annotated[int, typer.Option(help="How many faces to compare.", min=1)] = _EMULATED_FACES,
-    report: Annotated[Path, typer.Option("--report", help="Folder of the report.")] = Path(
-        "export/reports"
-    ),
-    as_json: _Json = False,
-) -> None:
-    """Run int8 files with another onnxruntime and on emulated CPUs: ARM with and without dot
-    products, x86 without AVX.
-
-    Every integer sum must be exact there, and the outputs for real faces those of the SDK on this
-    machine. With the oldest onnxruntime that is supported, and native, it shows that the files
-    work with that one.
-    An emulated CPU takes about a second for a face.
-    """
-    from fer_export.emulate import CPUS, Emulators, emulate, to_dict, verify
-    from fer_export.faces import read_all
-    from fer_export.report import write_cpus
-    from fer_sdk.models.packaged import bundled
-    from fer_training.evaluate import open_model
-
-    known = {each.name: each for each in CPUS}
-    if set(cpu or ()) - known.keys():
-        raise typer.BadParameter(f"one of {', '.join(known)}", param_hint="--cpu")
-    if not data:
-        raise typer.BadParameter("give faces to compare on", param_hint="--data")
-    emulators = Emulators(folder, onnxruntime)
-    paths = model or [Path(str(bundled())) / f"{task}.int8.onnx" for task in _TASKS]
-    sizes = [open_model(path).metadata.input_size for path in paths]
-    _tell(f"reading {', '.join(str(path) for path in data)}")
-    files = [(path, path.name, size) for path, size in zip(paths, sizes, strict=True)]
-    split, jobs = _jobs(files, read_all(data, max(sizes)), faces)
-    wanted = [known[name] for name in dict.fromkeys(cpu or known)]
-    runs = emulate(emulators, jobs, wanted, told=_tell)
-    for path in write_cpus(runs, onnxruntime, split, report):
-        _tell(f"wrote {path}")
-    if as_json:
-        typer.echo(json.dumps(to_dict(runs, onnxruntime, split), indent=2))
-    else:
-        for run in runs:
-            typer.echo(
-                f"{run.file} on {run.cpu}: {run.wrong_sums} of {run.sums} integer sums wrong, "
-                f"outputs off by at most {run.outputs.largest:.2g}"
-            )
-    verify(runs)
-
-
-@app.command(
-    epilog="Example:\n\nfer-export blazeface face_detection_short_range.tflite blazeface.onnx"
-)
-def blazeface(
-    source: Annotated[Path, typer.Argument(help="MediaPipe's face_detection_short_range.tflite.")],
-    target: Annotated[Path, typer.Argument(help="The ONNX file to write.")],
-) -> None:
-    """Convert MediaPipe's face detector to ONNX."""
-    from fer_export.blazeface import convert
-
-    convert(source, target)
-    typer.echo(target)
-
-
 def _faces(checkpoints: list[Path], data: list[Path] | None) -> FaceSet:
     from fer_export.faces import read_all
     from fer_training.checkpoint import load
@@ -318,7 +199,6 @@ def _faces(checkpoints: list[Path], data: list[Path] | None) -> FaceSet:
 
 def _settings(
     precisions: tuple[Precision, ...],
-    search: bool,
     float_layers: list[str] | None,
     threads: int | None,
 ) -> Settings:
@@ -330,23 +210,17 @@ def _settings(
     quantisation = Quantisation()
     if float_layers is not None:
         quantisation = replace(quantisation, float_layers=tuple(float_layers))
-    return Settings(precisions, quantisation, search, threads=threads)
+    return Settings(precisions, quantisation, threads)
 
 
-def _publish(
-    exports: list[Export],
-    reports: Path,
-    as_json: bool,
-    faces: FaceSet | None = None,
-    emulators: Sequence[Emulators] = (),
-) -> None:
+def _publish(exports: list[Export], reports: Path, as_json: bool) -> None:
     from fer_export.report import to_dict, write
 
-    if all(export.may_ship for export in exports) and faces is not None:
-        _run_elsewhere(exports, faces, emulators, reports)
     for export in exports:
         for path in write(export, reports):
             _tell(f"wrote {path}")
+        for warning in export.warnings:
+            _tell(f"fer-export: warning: {export.task}: {warning}")
     for export in exports:
         export.verify()
     for export in exports:
@@ -359,42 +233,6 @@ def _publish(
         for export in exports:
             for candidate in export.candidates:
                 typer.echo(_parity_text(candidate.parity))
-
-
-def _run_elsewhere(
-    exports: list[Export], faces: FaceSet, emulators: Sequence[Emulators], reports: Path
-) -> None:
-    from fer_export import emulate
-    from fer_export.report import write_cpus
-
-    files = [
-        (candidate.waiting, candidate.target.name, candidate.metadata.input_size)
-        for export in exports
-        for candidate in export.candidates
-        if candidate.metadata.precision == "int8"
-    ]
-    split, jobs = _jobs(files, faces, _EMULATED_FACES)
-    for there in emulators:
-        runs = emulate.emulate(there, jobs, told=_tell)
-        for path in write_cpus(runs, there.version, split, reports):
-            _tell(f"wrote {path}")
-        emulate.verify(runs)
-
-
-def _jobs(
-    files: Iterable[tuple[Path, str, int]], faces: FaceSet, count: int
-) -> tuple[str, list[Job]]:
-    """The split that faces are taken from, and what emulated CPUs do with files, each with its
-    name and input size.
-    """
-    import numpy as np
-
-    from fer_export.emulate import Job
-    from fer_export.faces import at_size, held_out
-
-    split, judged = held_out(faces)
-    chosen = judged.take(np.random.default_rng(0).permutation(len(judged))[:count])
-    return split, [Job(path, at_size(chosen.images, size), name) for path, name, size in files]
 
 
 def _parity_text(parity: Parity) -> str:

@@ -3,8 +3,8 @@
 Opset 18 is the one that torch's exporter writes natively (any other goes through a version
 converter) and has all that these graphs need, per-channel quantisation included. With IR version 8,
 its contemporary, the files are for onnxruntime 1.14 and everything after it, onnxruntime-web
-included. The SDK asks for 1.20: there, ``fer-export parity`` in an environment with
-``onnxruntime==1.20.*`` shows that a file gives the same.
+included. ``fer-export parity`` in an environment with another onnxruntime shows that a file gives
+the same there.
 """
 
 from __future__ import annotations
@@ -116,24 +116,6 @@ def checked(model: onnx.ModelProto) -> onnx.ModelProto:
 def weighted_layers(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
     """The convolutions and matrix products, in the order in which they run."""
     return (node for node in model.graph.node if node.op_type in WEIGHTED)
-
-
-def multiplications(model: onnx.ModelProto) -> dict[str, int]:
-    """Multiply-adds per face of each weighted layer, by its name."""
-    shapes = {
-        value.name: [axis.dim_value for axis in value.type.tensor_type.shape.dim]
-        for value in (*model.graph.value_info, *model.graph.output)
-    }
-    weights = {tensor.name: tensor.dims for tensor in model.graph.initializer}
-    counts: dict[str, int] = {}
-    for node in weighted_layers(model):
-        count = 1
-        for length in weights[node.input[1]]:
-            count *= length
-        for length in shapes[node.output[0]][2:]:
-            count *= length
-        counts[node.name] = count
-    return counts
 
 
 def _forget_source(model: onnx.ModelProto) -> None:

@@ -89,9 +89,10 @@ def _half_and_factors(
 def compute_in_half(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with half-precision weights and arithmetic; what goes in and out stays as it is.
 
-    Normalisation of the pixels, temperature and softmax stay in float32. Of a model from
-    ``store_in_half`` the weights stay as they are stored, and are rounded once they are multiplied
-    with their factors; ``without_shared`` can then leave them out.
+    Normalisation of the pixels, temperature and softmax stay in float32.
+
+    Args:
+        model: a float32 graph from ``build_graph``.
 
     Raises:
         ModelError: a weight is beyond the range of half precision.
@@ -182,24 +183,6 @@ def _rounded(name: str) -> str:
 
 def _cast(source: str, target: str, kind: int) -> onnx.NodeProto:
     return helper.make_node("Cast", [source], [target], f"{target}.cast", to=kind)
-
-
-def without_shared(model: onnx.ModelProto, fp32: onnx.ModelProto) -> onnx.ModelProto:
-    """A model without what ``fer_sdk.models.half_weights.joined`` gives back: the
-    half-precision tensors of the fp32 model from ``store_in_half``.
-
-    Raises:
-        ModelError: the model has others of these names, or lacks one.
-    """
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
-    own = {tensor.name: tensor for tensor in result.graph.initializer}
-    for tensor in fp32.graph.initializer:
-        if tensor.data_type == TensorProto.FLOAT16 and own.pop(tensor.name, None) != tensor:
-            raise ModelError(f"{tensor.name}: not the same in the fp16 and the fp32 model")
-    del result.graph.initializer[:]
-    result.graph.initializer.extend(own.values())
-    return result
 
 
 def _halve_initializers(graph: onnx.GraphProto, inside: list[onnx.NodeProto]) -> None:

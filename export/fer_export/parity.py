@@ -15,9 +15,10 @@ from torch import nn
 
 from fer_export.faces import at_size
 from fer_sdk.errors import ModelError, ParityError
+from fer_sdk.models.emotion import EmotionModel
+from fer_sdk.models.landmarks import LandmarksModel
 from fer_sdk.models.metadata import Precision, Task
-from fer_sdk.models.networks import EmotionModel, LandmarksModel
-from fer_sdk.models.session import Device
+from fer_sdk.models.providers import Device
 from fer_training.checkpoint import Checkpoint
 from fer_training.faces import FaceSet
 from fer_training.ground_truth import GroundTruth

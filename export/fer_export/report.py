@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, astuple
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fer_export import emulate
 from fer_export.cpu import this_cpu
-from fer_export.emulate import CpuRun
 from fer_export.export import Candidate, Export
 from fer_export.graph import IR_VERSION, OPSET
 from fer_export.metadata import git_commit, tools
 from fer_export.parity import Comparison, Parity
-from fer_export.search import Search
-from fer_sdk.models import session as runtime
 
 _UNKNOWN = "not known"
 
@@ -41,8 +37,8 @@ def to_dict(export: Export) -> dict[str, Any]:
         "opset": OPSET,
         "ir_version": IR_VERSION,
         "may_ship": export.may_ship,
+        "warnings": export.warnings,
         "files": [_file(candidate) for candidate in export.candidates],
-        "search": None if export.search is None else export.search.to_dict(),
     }
 
 
@@ -63,81 +59,6 @@ def write(export: Export, folder: Path) -> list[Path]:
         "md": to_markdown(export),
     }
     return [_replace(folder / names[kind], text) for kind, text in texts.items()]
-
-
-def write_cpus(runs: Sequence[CpuRun], version: str, split: str, folder: Path) -> list[Path]:
-    """Write what emulated CPUs gave: ``cpus-onnxruntime-VERSION.json`` and ``.md``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    name = f"cpus-onnxruntime-{version}"
-    figures = emulate.to_dict(runs, version, split)
-    return [
-        _replace(folder / f"{name}.json", json.dumps(figures, indent=2) + "\n"),
-        _replace(folder / f"{name}.md", _cpus_to_markdown(runs, version, split)),
-    ]
-
-
-def _cpus_to_markdown(runs: Sequence[CpuRun], version: str, split: str) -> str:
-    failed = [sentence for run in runs for sentence in run.failed]
-    rows = []
-    for run in runs:
-        moved = run.outputs
-        rows.append(
-            (
-                run.file,
-                f"{run.cpu} ({run.stands_for})",
-                _UNKNOWN if run.instructions is None else ", ".join(run.instructions),
-                f"{run.sums - run.wrong_sums:,} of {run.sums:,}",
-                str(moved.faces),
-                f"{moved.drift:.2g}" if moved.agreement is None else f"{moved.agreement:.2%}",
-                f"{moved.mean:.2g}",
-                f"{moved.largest:.2g}",
-            )
-        )
-    bounds = {run.file: (run.bounds, run.sha256) for run in runs}
-    parts = [
-        f"# int8 on other CPUs, with onnxruntime {version}",
-        "\n".join(f"- **{sentence}**" for sentence in failed)
-        or "Every integer sum is right on every CPU, and the outputs keep the gates of int8.",
-        _table(
-            (
-                "file",
-                "CPU",
-                "its integer multiplications",
-                "exact integer sums",
-                "faces",
-                "same top label, or mean drift (crop)",
-                "mean difference of an output",
-                "largest",
-            ),
-            rows,
-        ),
-        f"CPUs emulated by {emulate.emulator_version() or 'qemu'}; faces of {split}; compared with "
-        f"the SDK on {this_cpu()}, onnxruntime {runtime.version()}. Integer sums: every quantised "
-        "layer of the file, with its own weights, on white, on what its weights add up to the "
-        "furthest, and on noise, compared with sums in 64 bits. Integer multiplications: the "
-        "instructions seen in the code that the CPU ran.",
-        "## Every x86 CPU",
-        _table(
-            (
-                "file",
-                "sha256",
-                "quantised layers",
-                "largest weight",
-                "largest sum of two products (16 bits hold 32767)",
-                "largest sum (32 bits hold 2147483647)",
-            ),
-            [
-                (file, f"`{sha256}`", *(str(value) for value in astuple(bound)))
-                for file, (bound, sha256) in bounds.items()
-            ],
-        ),
-        "CPUs without VNNI add two products into 16 bits with saturation (`vpmaddubsw`). Within "
-        "the bounds above no pair can saturate, whatever the input, so they give the very integers "
-        "that VNNI and AVX-VNNI give, which add into 32 bits (`vpdpbusd`). Those were not run: "
-        "qemu emulates neither AVX-512 nor AVX-VNNI. What lies between the integer layers is "
-        "float32 arithmetic, which CPUs may round in another order.",
-    ]
-    return "\n\n".join(parts) + "\n"
 
 
 def to_markdown(export: Export) -> str:
@@ -164,6 +85,7 @@ def to_markdown(export: Export) -> str:
         f"# Export of the {export.task} model",
         verdict,
         *[f"- {candidate.target.name}: {'; '.join(candidate.failed)}" for candidate in failed],
+        *[f"- **Warning: {warning}.**" for warning in export.warnings],
         _table(("", ""), made),
         "## Files",
         _table(("file", "MB", "sha256"), [_size(candidate) for candidate in export.candidates]),
@@ -175,8 +97,6 @@ def to_markdown(export: Export) -> str:
         _adversarial_table(export),
         *_integer_section(export),
     ]
-    if export.search is not None:
-        parts += search_section(export.search)
     return "\n\n".join(parts) + "\n"
 
 
@@ -332,75 +252,18 @@ def _integer_section(export: Export) -> list[str]:
         return []
     settings = candidate.metadata.architecture["quantisation"]
     layers = ", ".join(settings["float_layers"]) or "none"
-    method = settings["calibration"]
-    if "percentile" in settings:
-        method += f" {settings['percentile']:g}"
-    bits = settings["weight_bits"]
-    corrected = "with" if settings["bias_correction"] else "without"
-    exact = (
-        "With 7-bit weights no sum of two products leaves 16 bits (255 x 64 x 2 = 32640), so x86 "
-        "CPUs without VNNI, whose kernels add in 16 bits with saturation, give what all others do."
-        if bits == 7
-        else "With 8-bit weights sums may saturate on x86 CPUs without VNNI."
-    )
     return [
         "## int8",
-        f"Static QDQ, per channel, {bits}-bit weights, {settings['activations']} activations, "
-        f"calibrated by {method} on {settings['faces']} training faces (balanced over the labels, "
-        f"seed {settings['seed']}), {corrected} bias correction. In float32: preprocessing, "
-        f"pooling and attention products, softmax, and the layers {layers}.",
-        f"{exact} Measured on this CPU ({this_cpu()}): the kernels that onnxruntime chooses differ "
-        f"from its kernels that cannot saturate by {candidate.kernel_error:.2g} at most. ARM gets "
-        "this same file: its dot and matrix products (`sdot`, `ummla`) add into 32 bits, and "
-        "before ARMv8.2 the sum of two products (`smull`, `smlal`) is at most 128 x 64 x 2 = "
-        "16384. `fer-export cpus` runs it there, emulated: see cpus-onnxruntime-*.md where it did.",
-    ]
-
-
-def search_section(search: Search) -> list[str]:
-    """How the quantisation was chosen, as parts of a page."""
-    rows = []
-    for trial in search.trials:
-        settings = trial.settings
-        moved = _percent(trial.agreement) if trial.agreement is not None else _fraction(trial.drift)
-        rows.append(
-            (
-                f"**{settings.method}**" if settings == search.chosen else settings.method,
-                settings.activations,
-                str(settings.weight_bits),
-                "yes" if settings.bias_correction else "no",
-                ", ".join(settings.float_layers) or "none",
-                f"{trial.float_share:.2%}",
-                f"{trial.difference:.5f}",
-                moved,
-                f"{trial.kernel_error:.2g}",
-                f"{trial.bytes / 1e6:.1f}",
-                f"{trial.seconds:.0f}",
-            )
-        )
-    emotion = search.trials[0].agreement is not None
-    return [
-        "## How the quantisation was chosen",
-        f"Calibrated on {search.calibration_faces} training faces, judged on {search.judge_faces} "
-        "others by the mean difference of the outputs from the float32 graph's. Kernel error: how "
-        "far this CPU's integer kernels are from exact ones; where it is not 0, they saturate. "
-        "Chosen: bold.",
-        _table(
-            (
-                "calibration",
-                "activations",
-                "weight bits",
-                "bias correction",
-                "float32 layers",
-                "float32 work",
-                "mean difference",
-                "same top label" if emotion else "mean drift (crop)",
-                "kernel error",
-                "MB",
-                "seconds to measure",
-            ),
-            rows,
-        ),
+        f"Static QDQ, per channel, 7-bit weights, uint8 activations, calibrated by "
+        f"{settings['calibration']} on {settings['faces']} training faces (balanced over the "
+        f"labels, seed {settings['seed']}). In float32: preprocessing, pooling and attention "
+        f"products, softmax, and the layers {layers}.",
+        "With 7-bit weights no sum of two products leaves 16 bits (255 x 64 x 2 = 32640), so x86 "
+        "CPUs without VNNI, whose kernels add in 16 bits with saturation, give what all others do. "
+        f"Measured on this CPU ({this_cpu()}): the kernels that onnxruntime chooses differ from "
+        f"its kernels that cannot saturate by {candidate.kernel_error:.2g} at most. ARM gets this "
+        "same file: its dot and matrix products (`sdot`, `ummla`) add into 32 bits, and before "
+        "ARMv8.2 the sum of two products (`smull`, `smlal`) is at most 128 x 64 x 2 = 16384.",
     ]
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         DeviceUnavailableError,
         FerError,
         ImageError,
+        InstallationError,
         ModelError,
         ParityError,
         PipelineClosedError,
@@ -51,6 +52,7 @@ __all__ = [
     "FerPipeline",
     "Frame",
     "ImageError",
+    "InstallationError",
     "ModelError",
     "ModelInfo",
     "ParityError",
@@ -87,7 +89,15 @@ _HOME = {
 def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    try:
+        value: object = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    except (ImportError, AttributeError) as error:
+        from fer_sdk.diagnostics import incomplete
+        from fer_sdk.errors import InstallationError
+
+        if (reason := incomplete()) is not None:
+            raise InstallationError(reason) from error
+        raise
     globals()[name] = value
     return value
 

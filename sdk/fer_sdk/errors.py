@@ -11,6 +11,10 @@ class SettingError(FerError, ValueError):
     """A setting is not one of those that there are."""
 
 
+class InstallationError(FerError, ImportError):
+    """A package that the SDK needs is missing, or lacks its files."""
+
+
 class ImageError(FerError, ValueError):
     """An image cannot be read or is not something that holds a picture."""
 

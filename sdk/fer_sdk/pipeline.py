@@ -38,10 +38,11 @@ from fer_sdk.image.crop import (
 )
 from fer_sdk.image.load import MAX_BYTES, MAX_PIXELS, Color, ImageLike, load_image
 from fer_sdk.models import session as runtime
+from fer_sdk.models.emotion import EmotionModel
+from fer_sdk.models.landmarks import LandmarksModel
 from fer_sdk.models.metadata import Precision, Task
-from fer_sdk.models.networks import EmotionModel, LandmarksModel
 from fer_sdk.models.packaged import is_bundled, read_bundled
-from fer_sdk.models.session import Device
+from fer_sdk.models.providers import Device, known_device, provider_of
 from fer_sdk.stream import Frame, check_settings, follow
 from fer_sdk.types import Box, Face, Point
 from fer_sdk.video.read import VideoLike, open_frames
@@ -50,18 +51,6 @@ ModelPath = str | os.PathLike[str]
 
 _LAST_CALLS = 10.0
 """Seconds that the end of the interpreter waits for calls that are under way."""
-
-# What "auto" takes, the first that comes with the package. int8 is the format with zero points and
-# a scale a channel that the CPU and OpenVINO compute in; the others would not, or not all of it.
-_AUTO_PRECISION: dict[str, tuple[Precision, ...]] = {
-    "cpu": ("int8",),
-    "openvino": ("int8",),
-    "cuda": ("fp16", "fp32"),
-    "tensorrt": ("fp16", "fp32"),
-    "directml": ("fp16", "fp32"),
-    "coreml": ("fp32",),
-    "xnnpack": ("fp32",),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +65,8 @@ class ModelInfo:
         source: file name of a bundled model, else the path that was given.
         sha256: hash of the file.
         provider: onnxruntime's name for what really runs it.
-        nodes: operations that onnxruntime sees in it; None where it does not tell (before 1.24).
-        cpu_nodes: those of them that run on the CPU, whatever the device; None as above.
+        nodes: operations that onnxruntime sees in it.
+        cpu_nodes: those of them that run on the CPU, whatever the device.
     """
 
     task: Task
@@ -87,8 +76,8 @@ class ModelInfo:
     source: str
     sha256: str
     provider: str
-    nodes: int | None
-    cpu_nodes: int | None
+    nodes: int
+    cpu_nodes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,9 +168,8 @@ class FerPipeline:
                 device that is named is used or refused. CoreML, XNNPACK and those other providers
                 leave the operations that they do not know to the CPU: ``info.models`` counts them.
                 With the other devices one that would is refused too.
-            precision: ``"int8"``, ``"fp32"`` or ``"fp16"`` of the bundled models; ``"auto"`` is
-                int8 on the CPU and OpenVINO, fp16 on CUDA, TensorRT and DirectML where that is
-                bundled, and fp32 on the others.
+            precision: ``"int8"`` or ``"fp32"`` of the bundled models; ``"auto"`` is int8 on the CPU
+                and OpenVINO, and fp32 on the others. ``"fp16"`` needs models of your own.
             threads: onnxruntime threads of one run; None takes every core this process may use.
             emotion_model: an emotion model of your own, as ``fer-export`` writes it.
             landmarks_model: a landmarks model of your own.
@@ -212,7 +200,7 @@ class FerPipeline:
             raise SettingError(f"align_beyond must be from 0 to 180, or None, not {align_beyond}")
         self._limits = {"max_pixels": max_pixels, "max_bytes": max_bytes}
         self._process = os.getpid()
-        device = runtime.known_device(device)
+        device = known_device(device)
         emotion = _open_model(
             EmotionModel, emotion_model, precision, device, threads, provider_options
         )
@@ -675,10 +663,7 @@ def _open_model(
 
 def _bundled_name(task: Task, precision: Precision | Literal["auto"], device: str) -> str:
     if precision == "auto":
-        # Every provider knows the operations of fp32.
-        best = _AUTO_PRECISION.get(device, ("fp32",))
-        there = (one for one in best if is_bundled(f"{task}.{one}.onnx"))
-        return f"{task}.{next(there, best[-1])}.onnx"
+        return f"{task}.{provider_of(device).precision}.onnx"
     name = f"{task}.{precision}.onnx"
     bundled = [one for one in get_args(Precision) if is_bundled(f"{task}.{one}.onnx")]
     if bundled and precision not in bundled:

@@ -308,25 +308,6 @@ def test_bound_model_gives_what_a_session_gives() -> None:
         assert bound.copy_out() == pytest.approx(tiny_models.expected_scores(batch), abs=1e-5)
 
 
-def test_a_bound_model_is_filled_up_as_its_session_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(
-        runtime._PROVIDERS, "cpu", runtime._PROVIDERS["cpu"]._replace(batches=(1, 4))
-    )
-    session = Session(tiny_models.emotion_model(), source="tiny")
-    seen = []
-    native, _ = session.native_run(np.zeros((3, 16, 16), np.uint8))
-    run = native.run_with_iobinding
-    monkeypatch.setattr(native, "run_with_iobinding", lambda one: seen.append(run(one)))
-    faces = np.random.default_rng(0).integers(0, 256, (3, 16, 16), np.uint8)
-    bound = BoundModel(session, np.zeros_like(faces))
-    for batch in (faces, faces[::-1]):
-        bound.copy_in(batch)
-        bound.compute()
-        assert bound.copy_out() == pytest.approx(tiny_models.expected_scores(batch), abs=1e-5)
-    # That of four faces, which the session's own run takes for three.
-    assert len(seen) == 3
-
-
 def test_the_copies_of_a_bound_model_are_rows_of_their_own() -> None:
     faces = np.zeros((2, 16, 16), np.uint8)
     conditions = replace(

@@ -13,11 +13,11 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
-from export_networks import SIZE, draw, train, write_checkpoint
+from export_networks import SIZE, draw, write_checkpoint
 from onnx import TensorProto, numpy_helper
 from torch import nn
 
-from fer_export.graph import IR_VERSION, OPSET, build_graph, multiplications, weighted_layers
+from fer_export.graph import IR_VERSION, OPSET, build_graph, weighted_layers
 from fer_export.half import compute_in_half, round_as_in_half, store_in_half
 from fer_sdk.errors import ModelError
 from fer_sdk.models.metadata import Task
@@ -118,24 +118,6 @@ def test_layers_are_named_as_in_the_network(network: Network, graph: onnx.ModelP
         name for name, part in network[0].named_modules() if isinstance(part, nn.Conv2d | nn.Linear)
     }
     assert {node.name for node in weighted_layers(graph)} == layers
-
-
-def test_counts_multiplications(network: Network, graph: onnx.ModelProto) -> None:
-    counted: dict[str, int] = {}
-
-    def watch(name: str, part: nn.Conv2d | nn.Linear) -> None:
-        def count(_: nn.Module, __: object, output: torch.Tensor) -> None:
-            counted[name] = part.weight.numel() * int(np.prod(output.shape[2:]))
-
-        part.register_forward_hook(count)
-
-    # A copy of its own: hooks stay.
-    network = train(network[1].architecture.task, draw(129, 1))
-    for name, part in network[0].named_modules():
-        if isinstance(part, nn.Conv2d | nn.Linear):
-            watch(name, part)
-    expected(network, np.zeros((1, SIZE, SIZE), np.uint8))
-    assert multiplications(graph) == counted
 
 
 def test_says_nothing_of_this_machine(graph: onnx.ModelProto) -> None:

@@ -13,13 +13,15 @@ import numpy as np
 import pytest
 
 from fer_sdk.models import packaged as bundle
-from fer_sdk.models.networks import EmotionModel, LandmarksModel
+from fer_sdk.models.emotion import EmotionModel
+from fer_sdk.models.landmarks import LandmarksModel
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
 import sys
 import numpy as np
-from fer_sdk.models.networks import EmotionModel, LandmarksModel
+from fer_sdk.models.emotion import EmotionModel
+from fer_sdk.models.landmarks import LandmarksModel
 from fer_sdk.models.session import version
 faces, folder = np.load(sys.argv[1]), sys.argv[2]
 for name in sys.argv[3:]:

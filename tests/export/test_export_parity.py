@@ -21,8 +21,8 @@ from fer_export.parity import GATES, GateError, Gates, failures, measure
 from fer_export.quantise import Quantisation
 from fer_export.report import to_dict, to_markdown, write
 from fer_sdk.errors import ModelError, ParityError
+from fer_sdk.models.emotion import EmotionModel
 from fer_sdk.models.metadata import SEAL, ModelMetadata, seal
-from fer_sdk.models.networks import EmotionModel
 from fer_sdk.models.packaged import read_bundled, write_manifest
 from fer_training.checkpoint import load
 from fer_training.faces import FaceSet
@@ -242,7 +242,7 @@ def _with_properties(path: Path, **changes: str | None) -> bytes:
     [
         ({"format": "99"}, "mine.onnx: model format 99"),
         ({"format": None}, "mine.onnx: not a fer-sdk model"),
-        ({"crop": None}, "mine.onnx: its metadata lacks fer_sdk.image.crop"),
+        ({"crop": None}, "mine.onnx: its metadata lacks fer_sdk.crop"),
         ({"input_size": "48"}, r"mine.onnx: its input must have the shape \[N, 48, 48\]"),
         ({"labels": '["a", "b"]'}, "mine.onnx: for two faces it must give"),
     ],

@@ -14,11 +14,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fer_export.cpu import this_cpu
 from fer_export.graph import build_graph, weighted_layers
-from fer_export.quantise import Quantisation, TensorRanges, balanced, calibrate, kernel_error
+from fer_export.quantise import Quantisation, balanced, kernel_error, largest_weight
 from fer_export.quantise import quantise as quantise_graph
-from fer_export.report import search_section
-from fer_export.search import search
 from fer_sdk.errors import DataError, ModelError
+from fer_sdk.models.packaged import read_bundled
 from fer_sdk.models.session import Session
 from fer_training.faces import FaceSet
 
@@ -36,20 +35,13 @@ def calibrators() -> npt.NDArray[np.uint8]:
 
 
 @pytest.fixture(scope="module")
-def ranges(graph: onnx.ModelProto, calibrators: npt.NDArray[np.uint8]) -> TensorRanges:
-    return calibrate(graph, calibrators, SETTINGS)
-
-
-@pytest.fixture(scope="module")
 def judges() -> npt.NDArray[np.uint8]:
     return draw(60, 4).images
 
 
 @pytest.fixture(scope="module")
-def int8(
-    graph: onnx.ModelProto, ranges: TensorRanges, calibrators: npt.NDArray[np.uint8]
-) -> onnx.ModelProto:
-    return quantise_graph(graph, ranges, calibrators, SETTINGS)
+def int8(graph: onnx.ModelProto, calibrators: npt.NDArray[np.uint8]) -> onnx.ModelProto:
+    return quantise_graph(graph, calibrators, SETTINGS)
 
 
 def run(model: onnx.ModelProto, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -77,6 +69,19 @@ def test_weights_have_seven_bits(graph: onnx.ModelProto, int8: onnx.ModelProto) 
     for weight in weights.values():
         assert weight.dtype == np.int8
         assert np.abs(weight.astype(int)).max() == 64
+    assert largest_weight(int8) == 64
+
+
+@pytest.mark.parametrize("task", ["emotion", "landmarks"])
+def test_bundled_int8_files_cannot_saturate_on_any_cpu(task: str) -> None:
+    """Every weight of the very files that ship is within -64..64: 2 * 255 * 64 < 32768."""
+    model = onnx.load_from_string(read_bundled(f"{task}.int8.onnx"))
+    # All convolutions but the first.
+    assert len(integer_weights(model)) >= 19
+    assert largest_weight(model) == 64
+    faces = np.random.default_rng(0).integers(0, 256, (16, 48, 48), np.uint8)
+    faces[0], faces[1] = 0, 255
+    assert kernel_error(model, faces, source=task) == 0
 
 
 def test_is_close_to_float32(
@@ -84,7 +89,7 @@ def test_is_close_to_float32(
 ) -> None:
     plain, quantised = run(graph, judges), run(int8, judges)
     assert 0 < np.abs(plain - quantised).mean() < 0.1
-    assert np.corrcoef(plain.ravel(), quantised.ravel())[0, 1] > 0.95
+    assert np.corrcoef(plain.ravel(), quantised.ravel())[0, 1] > 0.9
     assert int8.ByteSize() < 0.3 * graph.ByteSize()
     np.testing.assert_allclose(quantised.sum(axis=1), 1, atol=1e-5)
 
@@ -157,41 +162,11 @@ def _all_largest(weight: int) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
 
 
-def test_bias_correction_brings_the_means_back(
-    graph: onnx.ModelProto, ranges: TensorRanges, calibrators: npt.NDArray[np.uint8]
-) -> None:
-    """On the first quantised layer, whose input both graphs have in common."""
-    layer = "backbone.layer1.0.conv1"
-    off = {}
-    for corrected in (False, True):
-        settings = replace(SETTINGS, bias_correction=corrected)
-        model = quantise_graph(graph, ranges, calibrators, settings)
-        plain = _mean_of(graph, _output(graph, layer), calibrators)
-        quantised = _mean_of(model, _output(model, layer), calibrators)
-        off[corrected] = np.abs(plain - quantised).mean()
-    assert off[True] < 0.1 * off[False]
-
-
-def _output(model: onnx.ModelProto, layer: str) -> str:
-    return next(node.output[0] for node in model.graph.node if node.name == layer)
-
-
-def _mean_of(
-    model: onnx.ModelProto, name: str, faces: npt.NDArray[np.uint8]
-) -> npt.NDArray[np.float32]:
-    probe = onnx.ModelProto()
-    probe.CopyFrom(model)
-    del probe.graph.output[:]
-    probe.graph.output.append(helper.make_empty_tensor_value_info(name))
-    means: npt.NDArray[np.float32] = run(probe, faces).mean(axis=(0, 2, 3))
-    return means
-
-
 def test_a_name_stands_for_all_layers_below_it(
-    graph: onnx.ModelProto, ranges: TensorRanges, calibrators: npt.NDArray[np.uint8]
+    graph: onnx.ModelProto, calibrators: npt.NDArray[np.uint8]
 ) -> None:
-    settings = replace(SETTINGS, float_layers=("backbone.layer1",), bias_correction=False)
-    weights = integer_weights(quantise_graph(graph, ranges, calibrators, settings))
+    settings = replace(SETTINGS, float_layers=("backbone.layer1",))
+    weights = integer_weights(quantise_graph(graph, calibrators, settings))
     layers = {layer.name for layer in weighted_layers(graph)}
     assert layers - weights.keys() == {
         f"backbone.layer1.{block}.conv{part}" for block in (0, 1) for part in (1, 2)
@@ -199,12 +174,10 @@ def test_a_name_stands_for_all_layers_below_it(
 
 
 def test_refuses_a_layer_that_is_not_there(
-    graph: onnx.ModelProto, ranges: TensorRanges, calibrators: npt.NDArray[np.uint8]
+    graph: onnx.ModelProto, calibrators: npt.NDArray[np.uint8]
 ) -> None:
     with pytest.raises(ModelError, match=r"no backbone\.layer9; its layers are backbone\.conv1"):
-        quantise_graph(
-            graph, ranges, calibrators, replace(SETTINGS, float_layers=("backbone.layer9",))
-        )
+        quantise_graph(graph, calibrators, replace(SETTINGS, float_layers=("backbone.layer9",)))
 
 
 def _labelled(counts: dict[int, int]) -> FaceSet:
@@ -223,49 +196,6 @@ def test_calibration_faces_are_balanced_and_the_same_every_time() -> None:
     assert not np.array_equal(chosen.images, balanced(faces, 60, seed=2).images)
 
 
-def test_judges_do_not_calibrate() -> None:
-    faces = _labelled({0: 100, 1: 40, 2: 5})
-    calibrating = set(balanced(faces, 30, seed=1).images[:, 0, 0].tolist())
-    judging = set(balanced(faces, 60, seed=1, skip=30).images[:, 0, 0].tolist())
-    assert not calibrating & judging
-    assert len(judging) == 40
+def test_calibration_needs_training_faces() -> None:
     with pytest.raises(DataError, match="no training faces"):
-        balanced(faces.split("PublicTest"), 30, seed=1)
-
-
-def test_search_chooses_what_it_measured_as_best(graph: onnx.ModelProto) -> None:
-    told = []
-    found = search(
-        graph,
-        draw(60, 6).face_set(training=60),
-        replace(SETTINGS, faces=30, float_layers=("head",)),
-        methods=(("minmax", 100.0),),
-        told=told.append,
-    )
-    assert list(found.trials) == told
-    assert (found.calibration_faces, found.judge_faces) == (30, 30)
-    by_settings = {trial.settings: trial for trial in found.trials}
-    chosen = by_settings[found.chosen]
-    assert chosen.settings.weight_bits == 7
-    assert chosen.kernel_error == 0
-    assert chosen.float_share < 0.1
-    start = next(trial for trial in found.trials if trial.settings.weight_bits == 7)
-    assert chosen.difference <= start.difference
-    tried = {trial.settings.float_layers for trial in found.trials}
-    # A block of the network is too large a share of the work to be left in float32.
-    assert {(), ("head", "attention"), ("head", "backbone.layer2.0.downsample")} <= tried
-    assert ("head", "backbone.layer2.1") not in tried
-    assert {trial.settings.bias_correction for trial in found.trials} == {True, False}
-    eight = [trial for trial in found.trials if trial.settings.weight_bits == 8]
-    assert len(eight) == 1
-    assert all(0 < trial.seconds < 300 for trial in found.trials)
-    page = "\n\n".join(search_section(found))
-    rows = [line for line in page.splitlines() if line.startswith("|")][2:]
-    assert len(rows) == len(found.trials)
-    (bold,) = (row for row in rows if row.startswith("| **minmax** |"))
-    assert f"| {chosen.difference:.5f} | {100 * (chosen.agreement or 0):.2f} % |" in bold
-
-
-def test_search_needs_faces_that_do_not_calibrate(graph: onnx.ModelProto) -> None:
-    with pytest.raises(DataError, match="all 30 training faces calibrate"):
-        search(graph, draw(30, 6).face_set(training=30), replace(SETTINGS, faces=300))
+        balanced(_labelled({0: 4}).split("PublicTest"), 30, seed=1)

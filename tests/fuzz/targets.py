@@ -15,7 +15,7 @@ from fer_sdk.detectors.blazeface import BlazeFaceDetector
 from fer_sdk.errors import ImageError, ModelError
 from fer_sdk.image.guards import read_header
 from fer_sdk.image.load import load_image
-from fer_sdk.models.networks import EmotionModel
+from fer_sdk.models.emotion import EmotionModel
 
 _MOST_PIXELS = 2**18
 _ANCHORS = 896

@@ -10,6 +10,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import warnings
 from importlib import metadata
 from inspect import signature
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any, get_args
 
 import cv2
 import numpy as np
+import onnxruntime
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -29,13 +31,12 @@ from fer_sdk import cli
 from fer_sdk import diagnostics as conflicts
 from fer_sdk.cli import options
 from fer_sdk.cli.wide import shortened
-from fer_sdk.detectors import DetectorName
+from fer_sdk.detectors import DetectorName, mediapipe
 from fer_sdk.errors import ImageError, SettingError
 from fer_sdk.image.load import load_image
 from fer_sdk.models import packaged as bundle
 from fer_sdk.models import session as runtime
 from fer_sdk.models.metadata import Precision
-from fer_sdk.models.session import Device
 from fer_sdk.output.atomic import SUFFIXES, save_image
 from fer_sdk.pipeline import FerPipeline
 
@@ -544,17 +545,68 @@ def test_packages_that_overwrite_each_other_are_told(monkeypatch: pytest.MonkeyP
             "cv2": ["opencv-python-headless"],
         },
     )
-    monkeypatch.setattr(conflicts, "installed_version", lambda: "0.10.35")
+    monkeypatch.setattr(mediapipe, "installed_version", lambda: "0.10.35")
     first, second = conflicts.conflicts()
     assert first.startswith("onnxruntime, onnxruntime-gpu all install onnxruntime")
     assert "mediapipe 0.10.35 contacts Google's logging host" in second
-    monkeypatch.setattr(conflicts, "installed_version", lambda: None)
+    monkeypatch.setattr(mediapipe, "installed_version", lambda: None)
     monkeypatch.setattr(metadata, "packages_distributions", dict)
     assert conflicts.conflicts() == []
 
 
+# What Python makes of the folder that pip leaves of one of two builds.
+_WITHOUT_CODE = """
+import sys
+from importlib.machinery import ModuleSpec
+class Shell:
+    def find_spec(self, name, path=None, target=None):
+        if name == "onnxruntime":
+            spec = ModuleSpec(name, None, is_package=True)
+            spec.submodule_search_locations = []
+            return spec
+sys.meta_path.insert(0, Shell())
+"""
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from fer_sdk import FerError\nimport fer_sdk\ntry:\n    fer_sdk.FerPipeline\n"
+        "except FerError as error:\n    sys.exit(str(error))",
+        "from fer_sdk.cli import main\nsys.argv = ['fer', 'info']\nmain()",
+        "from fer_sdk.cli import main\nsys.argv = ['fer', 'predict', 'x.jpg']\nmain()",
+    ],
+    ids=["FerPipeline", "info", "predict"],
+)
+def test_a_package_without_its_files_is_told_with_what_to_do(code: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", f"{_WITHOUT_CODE}\n{code}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "onnxruntime is installed without its files" in done.stderr
+    assert "pip install --force-reinstall --no-deps onnxruntime" in done.stderr
+
+
+def test_a_device_that_does_not_open_is_not_among_those_here(
+    models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # onnxruntime opens a session on the CPU when a provider does not open, and only warns.
+    names = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: names)
+    with warnings.catch_warnings(action="ignore"):
+        status, output, _ = _fer(models, "--json", "--device", "cpu", command="info")
+    assert status == 0
+    (report,) = _rows(output)
+    assert report["devices"] == ["cpu"]
+    assert "nvidia-smi" in report["devices_that_do_not_open"]["cuda"]
+
+
 def test_the_choices_are_those_of_the_pipeline() -> None:
-    assert {one.value for one in options.DeviceChoice} == set(get_args(Device))
     assert {one.value for one in options.PrecisionChoice} == {"auto", *get_args(Precision)}
     assert {one.value for one in options.DetectorChoice} == {"none", *get_args(DetectorName)}
 

@@ -22,7 +22,6 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-import onnx
 import pytest
 
 from fer_sdk import detectors
@@ -31,7 +30,7 @@ from fer_sdk.detectors import mediapipe as ours
 from fer_sdk.detectors.base import clamped, thinned
 from fer_sdk.detectors.blazeface import BlazeFaceDetector
 from fer_sdk.detectors.mediapipe import MediaPipeDetector, installed_version, refusal
-from fer_sdk.errors import DetectorError, ImageError, ModelError, SettingError
+from fer_sdk.errors import DetectorError, ImageError, SettingError
 from fer_sdk.types import Box
 from fer_training.faces import read_faces
 
@@ -744,47 +743,6 @@ def test_an_unknown_name_is_refused_with_those_there_are() -> None:
     unknown: Any = "haar"
     with pytest.raises(DetectorError, match=r"'haar'.*'auto', 'mediapipe', 'blazeface'"):
         open_detector(unknown)
-
-
-def test_the_bundled_onnx_file_is_what_the_converter_writes(tmp_path: Path) -> None:
-    from fer_export.blazeface import convert
-
-    convert(TFLITE, tmp_path / "again.onnx")
-    assert (tmp_path / "again.onnx").read_bytes() == ONNX.read_bytes()
-    model = onnx.load(ONNX)
-    assert {entry.key for entry in model.metadata_props} >= {"source_sha256", "licence"}
-    assert ONNX.stat().st_size < 250_000
-    kinds = [node.op_type for node in model.graph.node]
-    # One change of layout for the image, one for each head, none in between.
-    assert kinds.count("Transpose") == 5
-    assert kinds.index("Conv") > kinds.index("Transpose")
-    last = max(index for index, kind in enumerate(kinds) if kind == "Conv")
-    assert kinds[kinds.index("Conv") : last].count("Transpose") == 0
-
-
-def test_the_converter_refuses_what_it_does_not_know(tmp_path: Path) -> None:
-    import tflite
-
-    from fer_export.blazeface import convert
-
-    target = tmp_path / "out.onnx"
-    with pytest.raises(ModelError, match=r"missing\.tflite"):
-        convert(tmp_path / "missing.tflite", target)
-    other = tmp_path / "other.tflite"
-    other.write_bytes(b"something else")
-    with pytest.raises(ModelError, match="not a TensorFlow Lite file"):
-        convert(other, target)
-    content = bytearray(TFLITE.read_bytes())
-    model = tflite.Model.GetRootAsModel(content, 0)
-    codes = [model.OperatorCodes(index) for index in range(model.OperatorCodesLength())]
-    (relu,) = (c for c in codes if c.DeprecatedBuiltinCode() == tflite.BuiltinOperator.RELU)
-    for field in (4, 10):  # a byte in old files, an int32 in newer ones
-        if place := relu._tab.Offset(field):
-            content[relu._tab.Pos + place] = tflite.BuiltinOperator.TANH
-    other.write_bytes(content)
-    with pytest.raises(ModelError, match="TANH"):
-        convert(other, target)
-    assert not target.exists()
 
 
 def test_detections_come_with_the_highest_score_first(

@@ -24,7 +24,7 @@ from fer_sdk.detectors.tiled import TiledDetector
 from fer_sdk.errors import SettingError
 from fer_sdk.image.crop import Square
 from fer_sdk.image.load import load_image
-from fer_sdk.models.networks import LandmarksModel
+from fer_sdk.models.landmarks import LandmarksModel
 from fer_sdk.models.packaged import read_bundled
 from fer_sdk.models.session import Session
 from fer_sdk.second_look import LARGEST_SIDE, SecondLook

@@ -11,13 +11,14 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-import fer_sdk.models.networks as model_module
+import fer_sdk.models.base as model_module
 import tiny_models
 from fer_sdk.errors import DeviceUnavailableError, ModelError, SettingError
 from fer_sdk.image.crop import CropGeometry
 from fer_sdk.models import packaged as bundle
+from fer_sdk.models.emotion import EmotionModel
+from fer_sdk.models.landmarks import LandmarksModel
 from fer_sdk.models.metadata import ModelMetadata, Precision
-from fer_sdk.models.networks import EmotionModel, LandmarksModel
 from fer_sdk.models.session import has_cuda
 
 
@@ -146,7 +147,7 @@ def test_an_emotion_model_is_no_landmarks_model() -> None:
 def test_what_is_no_model_is_refused_quietly(capfd: pytest.CaptureFixture[str]) -> None:
     whole = tiny_models.emotion_model()
     for content in (b"", b"not a model", whole[: len(whole) // 2]):
-        assert "not an ONNX file" in _rejected(content)
+        assert "onnxruntime cannot open it" in _rejected(content)
     assert capfd.readouterr().err == ""
 
 
@@ -288,7 +289,7 @@ def test_every_file_of_the_bundle_is_what_the_manifest_says() -> None:
 
 
 @pytest.mark.parametrize("kind", [EmotionModel, LandmarksModel])
-@pytest.mark.parametrize("precision", ["int8", "fp32", "fp16"])
+@pytest.mark.parametrize("precision", ["int8", "fp32"])
 def test_bundled_models_keep_the_contract(
     kind: type[EmotionModel | LandmarksModel], precision: Precision
 ) -> None:

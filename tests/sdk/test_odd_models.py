@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -17,9 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 import tiny_models
 from fer_sdk import FerPipeline
 from fer_sdk.errors import FerError, ModelError
-from fer_sdk.models.half_weights import joined
-from fer_sdk.models.networks import EmotionModel, LandmarksModel
-from fer_sdk.models.onnx_file import _FIELDS, check_self_contained
+from fer_sdk.models.emotion import EmotionModel
+from fer_sdk.models.landmarks import LandmarksModel
 from fer_sdk.models.session import MAX_MODEL_BYTES, read_model
 from promises import tried
 
@@ -97,7 +95,7 @@ def test_swapped_models_are_refused_by_name(tmp_path: Path) -> None:
     detector = Path(tiny_models.__file__).parent.parent / "sdk/fer_sdk/models/files"
     with pytest.raises(ModelError, match=r"short_range\.onnx: not a fer-sdk model"):
         EmotionModel.from_file(detector / "face_detection_short_range.onnx", device="cpu")
-    with pytest.raises(ModelError, match=r"short_range\.tflite: not an ONNX file"):
+    with pytest.raises(ModelError, match=r"short_range\.tflite: onnxruntime cannot open it"):
         EmotionModel.from_file(detector / "face_detection_short_range.tflite", device="cpu")
     tried("models given as each other", 2)
 
@@ -171,7 +169,7 @@ def test_data_outside_of_the_file_is_refused_and_not_read(
         "memory": "*/_ORT_MEM_ADDR_/*",
     }[where]
     (inside / "model.onnx").write_bytes(_external(location))
-    with pytest.raises(ModelError, match=r"^model\.onnx: its tensor 'centres' lies outside"):
+    with pytest.raises(ModelError, match=r"^model\.onnx: onnxruntime cannot open it"):
         EmotionModel.from_file("model.onnx", device="cpu")
     tried("models with data elsewhere")
 
@@ -229,48 +227,18 @@ _PLACES: dict[str, Callable[[onnx.ModelProto], None]] = {
 }
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("place", _PLACES)
-def test_data_outside_is_found_wherever_a_tensor_can_be(place: str) -> None:
+def test_data_outside_is_not_read_wherever_a_tensor_can_be(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo(tmp_path / "elsewhere")
     model = onnx.load_from_string(_WHOLE)
     _PLACES[place](model)
-    with pytest.raises(ModelError, match=r"its tensor 'far' lies outside the file"):
-        check_self_contained(model.SerializeToString(), "odd.onnx")
+    _accepted_as_before(model.SerializeToString())
     tried("models with data elsewhere")
-
-
-def test_every_way_to_a_tensor_is_known() -> None:
-    """Against the message types of the onnx package: a tensor in a new place would be missed."""
-    edges: dict[str, dict[int, str]] = {}
-
-    def visit(kind: Any) -> None:
-        if kind.full_name not in edges:
-            inner = {one.number: one.message_type for one in kind.fields if one.message_type}
-            edges[kind.full_name] = {number: one.full_name for number, one in inner.items()}
-            for one in inner.values():
-                visit(one)
-
-    visit(onnx.ModelProto.DESCRIPTOR)
-    leading = {"onnx.TensorProto"}
-    while (
-        more := {name for name, fields in edges.items() if leading & set(fields.values())} - leading
-    ):
-        leading |= more
-
-    def ours(name: str) -> str:
-        return name.removeprefix("onnx.").removesuffix("Proto")
-
-    assert {
-        ours(name): {number: ours(one) for number, one in edges[name].items() if one in leading}
-        for name in leading
-    } == _FIELDS
-
-
-def test_our_own_models_are_whole() -> None:
-    for content in (_WHOLE, tiny_models.landmarks_model()):
-        check_self_contained(content, "tiny.onnx")
-    models = Path(tiny_models.__file__).parent.parent / "sdk/fer_sdk/models/files"
-    for path in sorted(models.glob("*.onnx")):
-        check_self_contained(path.read_bytes(), path.name)
 
 
 def _varint(value: int) -> bytes:
@@ -281,23 +249,10 @@ def _varint(value: int) -> bytes:
     return bytes([*out, value])
 
 
-def test_weights_of_another_file_are_put_behind_a_graph() -> None:
-    model = onnx.load_from_string(_WHOLE)
-    half = numpy_helper.from_array(np.float16([[1, 2.5], [3, -4]]), "half")
-    model.graph.initializer.append(half)
-    taken = onnx.load_from_string(joined(_WHOLE, model.SerializeToString(), "odd.onnx"))
-    assert taken == model
-    with pytest.raises(ModelError, match=r"odd\.onnx: the fp32 file has no half-precision weights"):
-        joined(_WHOLE, _WHOLE, "odd.onnx")
-    with pytest.raises(ModelError, match=r"odd\.onnx: the weights that it needs are damaged"):
-        joined(_WHOLE, model.SerializeToString()[:-3], "odd.onnx")
-
-
 @pytest.mark.parametrize("claim", [2**31 - 1, 2**31, 2**32, 2**63])
 def test_a_file_that_claims_more_than_it_holds_is_refused(claim: int) -> None:
     graph = 7 << 3 | 2
-    message = _rejected(bytes([graph]) + _varint(claim) + b"\x0a\x00", "claims")
-    assert f"{claim} bytes where 2 are left" in message
+    _rejected(bytes([graph]) + _varint(claim) + b"\x0a\x00", "onnxruntime cannot open it")
     tried("models that claim gigabytes")
 
 
@@ -349,10 +304,11 @@ def test_messages_in_each_other_without_end_are_refused() -> None:
         content = b"\x32" + _varint(len(content)) + content  # a graph in an attribute
         content = b"\x2a" + _varint(len(content)) + content  # an attribute in a node
         content = b"\x0a" + _varint(len(content)) + content  # a node in a graph
-    _rejected(b"\x3a" + _varint(len(content)) + content, "deep")
+    _rejected(b"\x3a" + _varint(len(content)) + content, "onnxruntime cannot")
     tried("models without end")
 
 
-def test_a_file_of_nothing_but_fields_is_refused_in_time() -> None:
-    _rejected(_WHOLE + b"\x08\x0a" * 2_000_000, "more than 1,000,000 fields")
+@pytest.mark.timeout(60)
+def test_a_file_of_nothing_but_fields_is_read_in_time() -> None:
+    assert _accepted_as_before(_WHOLE + b"\x08\x0a" * 2_000_000) in (True, False)
     tried("models without end")

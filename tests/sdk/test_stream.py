@@ -28,7 +28,7 @@ import videos
 from fer_sdk.detectors.base import Detection
 from fer_sdk.errors import ImageError, PipelineClosedError, SettingError, VideoError
 from fer_sdk.image.crop import Square, centred_square
-from fer_sdk.models.networks import LandmarksModel
+from fer_sdk.models.landmarks import LandmarksModel
 from fer_sdk.pipeline import FerPipeline
 from fer_sdk.stream import Frame, follow
 from fer_sdk.types import Box, Face, Point

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fer_sdk.image.crop import ALIGN_BEYOND, eye_line
-from fer_sdk.models.networks import EmotionModel, LandmarksModel
+from fer_sdk.models.emotion import EmotionModel
+from fer_sdk.models.landmarks import LandmarksModel
 from fer_training import plots
 from fer_training.evaluate import at_model_size, check_labels
 from fer_training.faces import FaceSet

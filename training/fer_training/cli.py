@@ -318,7 +318,8 @@ def align(
     ] = Path("training/reports/alignment"),
 ) -> None:
     """Measure whether turning faces upright by their eyes helps to read their emotion."""
-    from fer_sdk.models.networks import EmotionModel, LandmarksModel
+    from fer_sdk.models.emotion import EmotionModel
+    from fer_sdk.models.landmarks import LandmarksModel
     from fer_training.alignment import measure_alignment, write_alignment
     from fer_training.faces import read_faces
     from fer_training.ground_truth import GroundTruth

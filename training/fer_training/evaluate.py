@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from fer_sdk.errors import DataError
 from fer_sdk.image.crop import resize_square
+from fer_sdk.models.emotion import EmotionModel
+from fer_sdk.models.landmarks import LandmarksModel
 from fer_sdk.models.metadata import ModelMetadata
-from fer_sdk.models.networks import EmotionModel, LandmarksModel
 from fer_sdk.models.session import Session, read_model
 from fer_sdk.types import LANDMARKS
 from fer_training.degradation import DEGRADATIONS

@@ -8,7 +8,6 @@ rows missing, or in another order, still finds its own.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fer_sdk.cpu_count import usable_cores
 from fer_sdk.errors import DataError
 from fer_training.fetch import FACE_LANDMARKER, file_sha256
 from fer_training.margins import MARGINS, with_margin
@@ -127,7 +127,7 @@ def extract(
     """
     _check_bundle(bundle)
     chunks = [images[start : start + chunk] for start in range(0, len(images), chunk)]
-    with ProcessPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
+    with ProcessPoolExecutor(workers or usable_cores()) as pool:
         yield from pool.map(partial(_extract_chunk, bundle=bundle), chunks)
 
 

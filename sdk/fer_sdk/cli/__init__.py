@@ -23,6 +23,12 @@ def main() -> None:
     """The console command."""
     try:
         app(prog_name="fer")
+    except (ImportError, AttributeError):
+        from fer_sdk.diagnostics import incomplete
+
+        if (reason := incomplete()) is None:
+            raise
+        sys.exit(f"fer: {reason}")
     except OSError as error:
         # What else can go wrong with files is told by name where it happens.
         if error.errno not in _CANNOT_PRINT:

@@ -32,15 +32,22 @@ def info(
 
     Exit status: 0 it works, 1 it does not, 2 wrong usage.
     """
+    from fer_sdk.diagnostics import conflicts, incomplete
+
+    if (problem := incomplete()) is not None:
+        if as_json:
+            print(json.dumps({"problem": problem}))
+        complain(problem)
+        raise typer.Exit(SOME_FAILED)
+
     import cv2
     import numpy as np
 
     from fer_sdk.cpu_count import usable_cores
     from fer_sdk.detectors.mediapipe import installed_version
-    from fer_sdk.diagnostics import conflicts
     from fer_sdk.models import session as runtime
 
-    running, problem = None, None
+    running = None
     try:
         with opening.open() as pipeline:
             running = pipeline.info
@@ -55,7 +62,8 @@ def info(
         "onnxruntime": runtime.version(),
         "mediapipe": installed_version(),
     }
-    providers, devices = runtime.providers(), runtime.devices()
+    providers = runtime.providers()
+    devices, closed = _devices()
     files = _bundled_files()
     warnings = conflicts()
     if as_json:
@@ -64,6 +72,7 @@ def info(
             "cores": usable_cores(),
             "providers": providers,
             "devices": devices,
+            "devices_that_do_not_open": closed,
             "bundled": files,
             "pipeline": None if running is None else running.to_dict(),
             "problem": problem,
@@ -71,12 +80,31 @@ def info(
         }
         print(json.dumps(report))
     else:
-        _print_info(versions, providers, devices, running, files, warnings)
+        _print_info(versions, providers, devices, closed, running, files, warnings)
     problems = [file["problem"] for file in files] + [problem]
     for one in dict.fromkeys(filter(None, problems)):
         complain(one)
     if any(problems):
         raise typer.Exit(SOME_FAILED)
+
+
+def _devices() -> tuple[list[str], dict[str, str]]:
+    """The devices of this onnxruntime that open, and why each other does not."""
+    from fer_sdk.models.packaged import read_bundled
+    from fer_sdk.models.session import Session, devices
+
+    opened, closed = [], {}
+    for device in devices():
+        try:
+            if device != "cpu":
+                # Every device has the operations of float32.
+                name = "landmarks.fp32.onnx"
+                Session(read_bundled(name), source=name, device=device)
+        except FerError as error:
+            closed[device] = str(error)
+        else:
+            opened.append(device)
+    return opened, closed
 
 
 def _bundled_files() -> list[dict[str, str | None]]:
@@ -102,6 +130,7 @@ def _print_info(
     versions: dict[str, str | None],
     providers: list[str],
     devices: list[str],
+    closed: dict[str, str],
     running: PipelineInfo | None,
     files: list[dict[str, str | None]],
     warnings: list[str],
@@ -117,6 +146,8 @@ def _print_info(
         table.add_row(name.replace("_", "-"), version or "not installed")
     table.add_row("providers", ", ".join(providers))
     table.add_row("devices here", ", ".join(devices))
+    for reason in closed.values():
+        table.add_row("does not open", Text(reason))
     if running is not None:
         table.add_row("device", f"{running.device}, {running.threads} threads")
         table.add_row("detector", Text(f"{running.detector or 'none'} ({running.detector_reason})"))

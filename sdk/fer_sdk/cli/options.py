@@ -8,9 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args, get_type_hints
 
 import typer
+
+from fer_sdk.models.providers import Device
 
 if TYPE_CHECKING:
     from fer_sdk.detectors import DetectorName
@@ -26,17 +28,6 @@ class DetectorChoice(StrEnum):
     none = "none"
 
 
-class DeviceChoice(StrEnum):
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-    openvino = "openvino"
-    coreml = "coreml"
-    directml = "directml"
-    tensorrt = "tensorrt"
-    xnnpack = "xnnpack"
-
-
 class PrecisionChoice(StrEnum):
     auto = "auto"
     int8 = "int8"
@@ -45,9 +36,10 @@ class PrecisionChoice(StrEnum):
 
 
 def _device(name: str) -> str:
-    if name not in set(DeviceChoice) and not name.endswith("ExecutionProvider"):
+    if name not in get_args(Device) and not name.endswith("ExecutionProvider"):
         raise typer.BadParameter(
-            f"{name!r} is none of {', '.join(DeviceChoice)}, nor onnxruntime's name of a provider"
+            f"{name!r} is none of {', '.join(get_args(Device))}, nor onnxruntime's name of a "
+            "provider"
         )
     return name
 
@@ -100,12 +92,12 @@ class PipelineOptions:
             rich_help_panel=_PANEL,
             metavar="NAME",
             callback=_device,
-            autocompletion=lambda: list(DeviceChoice),
-            help=f"Where the models run: {', '.join(DeviceChoice)}, or another provider by "
+            autocompletion=lambda: list(get_args(Device)),
+            help=f"Where the models run: {', '.join(get_args(Device))}, or another provider by "
             "onnxruntime's name of it, by an onnxruntime that is built for it. A device that is "
             "named is a promise.",
         ),
-    ] = DeviceChoice.auto.value
+    ] = "auto"
     provider_option: Annotated[
         list[str] | None,
         typer.Option(

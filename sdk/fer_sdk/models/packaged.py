@@ -1,7 +1,4 @@
-"""The model files that come with the package, and the manifest that they are checked against.
-
-Every file is a whole model, but for ``TASK.fp16.graph``: see ``half_weights``.
-"""
+"""The model files that come with the package, and the manifest that they are checked against."""
 
 from __future__ import annotations
 
@@ -12,15 +9,11 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from fer_sdk.errors import ModelError
-from fer_sdk.models.half_weights import joined
 
 MANIFEST = "manifest.json"
 
-SUFFIXES = (".onnx", ".tflite", ".graph")
+SUFFIXES = (".onnx", ".tflite")
 """What the files in the manifest end in."""
-
-_WHOLE, _GRAPH = ".fp16.onnx", ".fp16.graph"
-_WEIGHTS = ".fp32.onnx"
 
 
 def bundled() -> Traversable:
@@ -30,30 +23,20 @@ def bundled() -> Traversable:
 
 def is_bundled(name: str, *, folder: Traversable | None = None) -> bool:
     """Whether a model of that name comes with the package."""
-    where = folder or bundled()
-    return (where / name).is_file() or _has_graph(name, where)
-
-
-def _has_graph(name: str, where: Traversable) -> bool:
-    return name.endswith(_WHOLE) and (where / (name.removesuffix(_WHOLE) + _GRAPH)).is_file()
+    return ((folder or bundled()) / name).is_file()
 
 
 def read_bundled(name: str, *, folder: Traversable | None = None) -> bytes:
     """The content of a bundled model, checked against the manifest.
 
     Args:
-        name: its name, e.g. ``emotion.int8.onnx``. ``emotion.fp16.onnx`` is made of
-            ``emotion.fp16.graph`` and ``emotion.fp32.onnx``, as ``half_weights.joined`` does it.
+        name: its name, e.g. ``emotion.int8.onnx``.
         folder: another folder with a manifest of its own.
 
     Raises:
         ModelError: the file or the manifest is not there, or it is not the file that was shipped.
     """
     where = folder or bundled()
-    if not (where / name).is_file() and _has_graph(name, where):
-        model = name.removesuffix(_WHOLE)
-        graph, weights = (read_bundled(model + kind, folder=folder) for kind in (_GRAPH, _WEIGHTS))
-        return joined(graph, weights, name)
     try:
         manifest = json.loads((where / MANIFEST).read_text(encoding="utf-8"))
         expected = manifest["files"][name]["sha256"]

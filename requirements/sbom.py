@@ -1,6 +1,6 @@
 """Completes a bill of materials with what our wheel is: its version, its hash, its models.
 
-python requirements/bill.py WHEEL BILL
+python requirements/sbom.py WHEEL BILL
 """
 
 from __future__ import annotations

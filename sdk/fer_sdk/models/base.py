@@ -1,4 +1,4 @@
-"""The two models as functions of faces: a session that was checked against the model contract."""
+"""What both models have in common: a session that was checked against the model contract."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import numpy.typing as npt
 
 from fer_sdk.errors import ModelError
 from fer_sdk.models.metadata import INPUT, OUTPUT, ModelMetadata, Task, check_seal
-from fer_sdk.models.session import MAX_BATCH, Device, Session, read_model
-from fer_sdk.types import LANDMARKS
+from fer_sdk.models.providers import Device
+from fer_sdk.models.session import Session, read_model
 
-MAX_FACES_A_RUN = MAX_BATCH
+MAX_FACES_A_RUN = 64
 """More faces than this go through the model in several runs, so that memory stays flat."""
 
 
-class _Model(ABC):
+class Model(ABC):
     """An open model of one task. Safe to use from many threads.
 
     Attributes:
@@ -148,64 +148,3 @@ class _Model(ABC):
             for start in range(0, len(faces), MAX_FACES_A_RUN)
         ]
         return np.concatenate(runs) if runs else np.empty((0, *self._shape()), np.float32)
-
-
-class EmotionModel(_Model):
-    """Says how likely each emotion is."""
-
-    task = "emotion"
-
-    def scores(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Probabilities of the emotions.
-
-        Args:
-            faces: uint8 gray ``[N, S, S]`` with ``S = metadata.input_size``; N may be 0.
-
-        Returns:
-            float32 ``[N, L]`` in the order of ``metadata.labels``; each row sums to 1.
-
-        Raises:
-            ModelError: faces of another shape, or onnxruntime fails.
-        """
-        return self._run(faces)
-
-    def _shape(self) -> tuple[int, ...]:
-        return (len(self.metadata.labels),)
-
-    def _check_values(self, output: npt.NDArray[np.float32]) -> None:
-        if (output < 0).any() or (abs(output.sum(axis=1) - 1) > 0.001).any():
-            raise ModelError(
-                f"{self.source}: its scores must be probabilities that sum to 1, not "
-                f"{output[0].tolist()}"
-            )
-
-
-class LandmarksModel(_Model):
-    """Says where the eyes and the lip corners are."""
-
-    task = "landmarks"
-
-    def landmarks(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Positions of the four landmarks.
-
-        Args:
-            faces: uint8 gray ``[N, S, S]`` with ``S = metadata.input_size``; N may be 0.
-
-        Returns:
-            float32 ``[N, 4, 2]``, x and y as fractions of the crop, in the order of
-            ``fer_sdk.types.LANDMARKS``.
-
-        Raises:
-            ModelError: faces of another shape, or onnxruntime fails.
-        """
-        return self._run(faces)
-
-    def _shape(self) -> tuple[int, ...]:
-        return (4, 2)
-
-    def _check_values(self, output: npt.NDArray[np.float32]) -> None:
-        if self.metadata.labels != LANDMARKS:
-            raise ModelError(
-                f"{self.source}: its landmarks must be {', '.join(LANDMARKS)}, in that order, not "
-                f"{', '.join(self.metadata.labels)}"
-            )
