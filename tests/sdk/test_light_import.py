@@ -42,7 +42,8 @@ def test_images_need_neither_models_nor_detectors() -> None:
 
 def test_pillow_is_loaded_only_for_the_files_that_it_decodes() -> None:
     told = (
-        "import cv2, numpy; from fer_sdk import load_image; array = numpy.zeros((8, 8, 3), 'uint8')"
+        "import cv2, numpy as np; from fer_sdk import load_image"
+        "\narray = np.zeros((64, 64, 3), 'uint8')"
         "\nfor image in (array, *(cv2.imencode(s, array)[1].tobytes() for s in {})):"
         "\n    load_image(image)"
     )
