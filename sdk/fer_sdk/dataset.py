@@ -118,7 +118,7 @@ def predict_dataset(
             num_cpus=1,
             num_gpus=gpus_per_worker or None,
         )
-        return replace(_write(found, goal, progress), left_out=images.left_out)
+        return replace(_write(found, goal, progress), left_out=dict(images.left_out))
 
 
 class _Worker:

@@ -26,7 +26,6 @@ _READERS = (
     (rb"II[*+]\0|MM\0[*+]", "TIFF", "PIL.TiffImagePlugin", "TiffImageFile"),
     (rb".{4}ftyp(?:.{4}){0,8}?avi[fs]", "AVIF", "PIL.AvifImagePlugin", "AvifImageFile"),
     (rb".{4}ftyp(hei[cmsx]|hev[cx]|mif1|msf1)", "HEIC", "pillow_heif", "HeifImageFile"),
-    (rb"\0\0\0\x0cjP  |\xff\x4f\xff", "JPEG 2000", "PIL.Jpeg2KImagePlugin", "Jpeg2KImageFile"),
     (rb"P[1-6]\s", "PNM", "PIL.PpmImagePlugin", "PpmImageFile"),
 )
 _EXIF_ORIENTATION, _TIFF_BITS, _TIFF_SAMPLE_FORMAT = 0x0112, 258, 339
