@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from fer_sdk import FerPipeline, ImageError
-from fer_sdk.image.load import PICTURES
+from fer_sdk.image.folder import PICTURES
 
 BATCH = 32
 

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fer_sdk.errors import DataError
-from fer_sdk.image.load import PICTURES, load_image
+from fer_sdk.image.folder import PICTURES
+from fer_sdk.image.load import load_image
 
 Image = npt.NDArray[np.uint8]
 Size = Literal["large", "small"]

@@ -6,15 +6,15 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fer_sdk.errors import DataError, FerError, SettingError
-from fer_sdk.image.load import PICTURES
+from fer_sdk.image.folder import PICTURES, describe_left_out, split_pictures
 from fer_sdk.pipeline import FerPipeline
 from fer_sdk.types import LANDMARKS
 
@@ -37,13 +37,16 @@ class DatasetSummary:
         images: rows read, and rows written.
         faces: found in all of them.
         failed: images that could not be read; the column ``error`` says why.
+        left_out: how many files of the folder were not taken for pictures, by what their names
+            end in; hidden files are not counted.
     """
 
     images: int
     faces: int
     failed: int
+    left_out: Mapping[str, int] = field(default_factory=dict, hash=False)
 
-    def to_dict(self) -> dict[str, int]:
+    def to_dict(self) -> dict[str, object]:
         """Plain values, ready for ``json.dumps``."""
         return asdict(self)
 
@@ -115,7 +118,7 @@ def predict_dataset(
             num_cpus=1,
             num_gpus=gpus_per_worker or None,
         )
-        return _write(found, goal, progress)
+        return replace(_write(found, goal, progress), left_out=dict(images.left_out))
 
 
 class _Worker:
@@ -157,6 +160,7 @@ class _Worker:
 class _Images:
     rows: ray.data.Dataset
     column: str
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 def _ray() -> Any:
@@ -210,10 +214,11 @@ def _read(source: Path, column: str | None, batch_size: int) -> _Images:
         # A block a batch, as below: Ray reads a file, however long, as one block or a few.
         rows = images.rows.repartition(target_num_rows_per_block=batch_size)
         return _Images(rows, images.column)
-    pictures = [str(path) for path in files if path.suffix.lower() in PICTURES]
+    pictures, left_out = split_pictures(map(str, files))
     if not pictures or not source.is_dir():
         raise DataError(
             f"{source}: neither a folder that holds pictures ({', '.join(PICTURES)}) nor Parquet"
+            + (f"; {describe_left_out(left_out)}" if left_out else "")
         )
     if column is not None:
         raise DataError(f"{source}: a folder of pictures has no column {column!r}")
@@ -222,7 +227,7 @@ def _read(source: Path, column: str | None, batch_size: int) -> _Images:
         pa.table({"image": pictures[start : start + batch_size]})
         for start in range(0, len(pictures), batch_size)
     ]
-    return _Images(_ray().data.from_arrow(blocks), "image")
+    return _Images(_ray().data.from_arrow(blocks), "image", left_out)
 
 
 def _read_parquet(source: Path, tables: list[Path], column: str | None) -> _Images:

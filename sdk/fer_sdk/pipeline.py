@@ -715,6 +715,7 @@ def _check_several(images: object) -> None:
     if (
         one_array
         or isinstance(images, str | bytes | bytearray | memoryview | os.PathLike)
+        or hasattr(images, "read")
         or not isinstance(images, Iterable)
     ):
         raise SettingError(

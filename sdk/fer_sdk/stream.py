@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,9 @@ class Frame:
             smoothed scores.
         image: the pixels, where ``stream`` was told to keep them; else None.
     """
+
+    # pydantic has no schema of an array, and takes what is one as it is.
+    __pydantic_config__: ClassVar[dict[str, bool]] = {"arbitrary_types_allowed": True}
 
     index: int
     time: float

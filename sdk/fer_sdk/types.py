@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 LANDMARKS = ("left eye", "right eye", "left lip corner", "right lip corner")
@@ -38,7 +37,8 @@ class Face:
         landmarks: four points in the order of ``LANDMARKS``. They may lie outside the box.
         emotion: the label with the highest score.
         confidence: the score of ``emotion``, 0..1.
-        scores: probability of each label, in the model's label order; they sum to 1.
+        scores: probability of each label, in the model's label order; they sum to 1. A dict of this
+            face's own.
         track_id: the same number for the same face over the frames of a stream; None elsewhere.
     """
 
@@ -47,26 +47,12 @@ class Face:
     landmarks: tuple[Point, Point, Point, Point]
     emotion: str
     confidence: float
-    scores: Mapping[str, float]
+    scores: Mapping[str, float] = field(hash=False)
     track_id: int | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "scores", MappingProxyType(dict(self.scores)))
-
-    def __reduce__(self) -> tuple[object, ...]:
-        # A mapping proxy cannot be pickled; the plain mapping that it shows can.
-        return (
-            Face,
-            (
-                self.box,
-                self.detection_score,
-                self.landmarks,
-                self.emotion,
-                self.confidence,
-                dict(self.scores),
-                self.track_id,
-            ),
-        )
+        # A plain dict, so that everything that takes dataclasses and dicts apart knows it.
+        object.__setattr__(self, "scores", dict(self.scores))
 
     def to_dict(self) -> dict[str, object]:
         """Plain values, ready for ``json.dumps``: what the command line prints with ``--json``."""

@@ -13,7 +13,6 @@ import numpy as np
 
 from fer_sdk.detectors.blazeface import BlazeFaceDetector
 from fer_sdk.errors import ImageError, ModelError
-from fer_sdk.image.guards import read_header
 from fer_sdk.image.load import load_image
 from fer_sdk.models.emotion import EmotionModel
 
@@ -24,18 +23,16 @@ _NAME = "the fuzzer's file"
 
 
 def decode(data: bytes) -> None:
-    """A picture file in memory: an RGB picture as large as its header says, or ImageError."""
+    """A picture file in memory: an RGB picture no larger than the limit, or ImageError."""
     try:
         found = load_image(data, max_pixels=_MOST_PIXELS)
     except ImageError as error:
         assert str(error).startswith(f"picture of {len(data)} bytes: "), str(error)  # noqa: PT017
         return
-    header = read_header(data, _NAME)
     assert found.dtype == np.uint8
-    assert found.shape in {
-        (header.height, header.width, 3),
-        (header.width, header.height, 3),
-    }, (found.shape, header)
+    assert found.ndim == 3
+    assert found.shape[2] == 3
+    assert 0 < found.shape[0] * found.shape[1] <= _MOST_PIXELS
     assert found.flags.c_contiguous
 
 

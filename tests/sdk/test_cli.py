@@ -186,11 +186,41 @@ def _images(output: str, folder: Path) -> list[str]:
 
 def test_the_photos_of_a_folder(models: tuple[Path, Path], folder: Path) -> None:
     status, output, errors = _fer(models, folder, "--json")
-    assert (status, errors) == (0, "")
+    assert (status, errors) == (0, "fer: left out: 1 .txt\n")
     assert _images(output, folder) == ["A.PNG", "b.png"]
     status, output, _ = _fer(models, folder, "-r", "--json")
     assert status == 0
     assert _images(output, folder) == ["A.PNG", "b.png", "day 2/c.png", "day 2/d.png"]
+
+
+def test_what_is_left_out_of_a_folder_is_told(
+    models: tuple[Path, Path], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("1.HEIC", "2.heic", "talk.mov", "Thumbs.db", "day 2/3.mpo"):
+        (folder / name).write_bytes(b"")
+    monkeypatch.setattr("fer_sdk.image.folder.find_spec", lambda _: None)
+    status, output, errors = _fer(models, folder, "--json")
+    # A video was never meant; a picture was.
+    told = "2 .heic (pip install 'fer-sdk[heif]'), 1 .mov (use fer video), 1 .txt"
+    assert (status, errors) == (1, f"fer: left out: {told}\n")
+    assert _images(output, folder) == ["A.PNG", "b.png"]
+    monkeypatch.setattr("fer_sdk.image.folder.find_spec", lambda _: object())
+    status, output, errors = _fer(models, folder, "-r", "--json")
+    images = ["1.HEIC", "2.heic", "A.PNG", "b.png", "day 2/3.mpo", "day 2/c.png", "day 2/d.png"]
+    assert (status, _images(output, folder)) == (1, images)
+    assert errors.startswith("fer: left out: 1 .mov (use fer video), 1 .txt\n")
+
+
+def test_a_photo_that_is_cut_off_is_read_with_a_warning(
+    models: tuple[Path, Path], photos: list[Path], tmp_path: Path
+) -> None:
+    cut = tmp_path / "cut.jpg"
+    cv2.imwrite(str(cut), cv2.imread(str(photos[0])))
+    cut.write_bytes(cut.read_bytes()[:-10])
+    status, output, errors = _fer(models, cut, "--json")
+    assert (status, len(_rows(output))) == (0, 1)
+    told = "this JPEG file is damaged or cut off; what is missing is gray"
+    assert errors == f"fer: {cut}: {told}\n"
 
 
 def test_a_pattern_in_quotes(models: tuple[Path, Path], folder: Path) -> None:

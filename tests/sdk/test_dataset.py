@@ -92,7 +92,7 @@ def test_a_folder_gives_what_predict_batch_gives(
     )
 
     rows = _rows(tmp_path / "out")
-    assert summary == DatasetSummary(images=32, faces=31, failed=1)
+    assert summary == DatasetSummary(images=32, faces=31, failed=1, left_out={".txt": 1})
     assert [row["image"] for row in rows] == sorted([*paths, str(broken)])
     (failed,) = [row for row in rows if row["error"] is not None]
     assert failed["error"].startswith(str(broken))
@@ -251,6 +251,7 @@ def test_the_command_says_what_was_done(
     _folder(tmp_path / "pictures", 6)
     shutil.copy(tmp_path / "pictures" / "0003.png", tmp_path / "pictures" / "0003.jpg")
     (tmp_path / "pictures" / "broken.png").write_bytes(b"")
+    (tmp_path / "pictures" / "talk.mov").write_bytes(b"")
     models = opener.keywords
     done = CliRunner().invoke(
         cli.app,
@@ -262,7 +263,9 @@ def test_the_command_says_what_was_done(
         ],
     )
     assert done.exit_code == 1
-    assert '{"images": 8, "faces": 7, "failed": 1}' in done.stdout
+    told = '{"images": 8, "faces": 7, "failed": 1, "left_out": {".mov": 1}}'
+    assert told in done.stdout
+    assert "fer: left out: 1 .mov (use fer video)\n" in done.stderr
     assert len(_rows(tmp_path / "out")) == 8
 
 
@@ -278,5 +281,5 @@ def test_what_ray_says_does_not_get_among_the_results(
         cli.app, ["dataset", str(tmp_path), "-o", str(tmp_path / "out"), "--json"]
     )
     assert done.exit_code == 0
-    assert json.loads(done.stdout) == {"images": 3, "faces": 2, "failed": 0}
+    assert json.loads(done.stdout) == {"images": 3, "faces": 2, "failed": 0, "left_out": {}}
     assert "(raylet)" in done.stderr

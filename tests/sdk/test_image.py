@@ -7,6 +7,7 @@ import os
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import zlib
 from collections.abc import Callable
@@ -18,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as np_st
-from PIL import Image, ImageOps, features
+from PIL import Image, ImageFile, ImageOps, features
 
 from fer_sdk.errors import FerError, ImageError
 from fer_sdk.image.load import load_image, to_gray
@@ -221,7 +222,8 @@ def _refused(image: object, told: str, **settings: object) -> str:
     [
         (np.zeros((8, 8, 3), np.float32), r"float32 \[8, 8, 3\].*array \* 255"),
         (np.full((8, 8, 3), np.nan), r"float64"),
-        (np.zeros((8, 8, 3), np.uint16), r"uint16.*array >> 8"),
+        (np.full((8, 8, 3), 65535, np.uint16), r"uint16.*array >> 8"),
+        (np.full((8, 8, 3), 4000, np.uint16), r"uint16.*array >> 4"),
         (np.zeros((8, 8), bool), r"bool"),
         (np.zeros((8, 8, 3), np.int8), r"int8"),
         (np.zeros((8, 8), object), r"object"),
@@ -300,24 +302,47 @@ def test_a_file_without_the_right_to_read_is_refused(tmp_path: Path) -> None:
     _refused(secret, "Permission denied")
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF"])
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000"])
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.7, 0.98])
 def test_files_that_are_cut_off_are_refused(rgb: np.ndarray, kind: str, share: float) -> None:
     _skip_unless_both_know(kind)
     content = _file(Image.fromarray(rgb), kind)
-    if kind == "GIF" and int(cv2.__version__.split(".")[0]) < 5:
-        pytest.skip("OpenCV 4 does not tell")
     _refused(content[: int(len(content) * share)], f"picture of {int(len(content) * share)} bytes")
 
 
 @pytest.mark.parametrize("progressive", [False, True])
-def test_a_jpeg_cut_off_anywhere_is_refused(rgb: np.ndarray, progressive: bool) -> None:
+def test_a_jpeg_without_its_end_is_read_as_far_as_it_goes(
+    rgb: np.ndarray, progressive: bool, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
     thumbnail = _file(Image.fromarray(rgb[:8, :8]), "JPEG")
     exif = b"Exif\0\0" + thumbnail
-    content = _file(Image.fromarray(rgb), "JPEG", exif=exif, progressive=progressive)
-    assert load_image(content + b"whatever comes after").shape == (HEIGHT, WIDTH, 3)
-    for length in range(len(content)):
+    large = cv2.resize(rgb, (4 * WIDTH, 4 * HEIGHT))
+    content = _file(Image.fromarray(large), "JPEG", exif=exif, progressive=progressive)
+    whole = load_image(content + b"whatever comes after")
+    assert not caplog.records
+    begin = content.index(b"\xff\xda", content.index(thumbnail) + len(thumbnail))
+    for length in range(begin):
         _refused(content[:length], f"^picture of {length} bytes: ")
+    for missing in (1, 2, 3, (len(content) - begin) // 2):
+        caplog.clear()
+        found = load_image(content[:-missing])
+        (record,) = caplog.records
+        told = f"picture of {len(content) - missing} bytes: this JPEG file is damaged or cut off"
+        assert record.getMessage().startswith(told)
+        assert found.shape == whole.shape
+        if missing < 3:
+            np.testing.assert_array_equal(found, whole)
+        elif not progressive:
+            np.testing.assert_array_equal(found[:32], whole[:32])
+    # As Pillow reads it where it is told to take what there is.
+    monkey = pytest.MonkeyPatch()
+    with monkey.context() as patch:
+        patch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+        expected = _by_pillow(content[:-missing])
+    assert np.abs(found.astype(int) - expected.astype(int)).max() <= 1
+    (tmp_path / "cut.jpg").write_bytes(content[:-2])
+    load_image(tmp_path / "cut.jpg")
+    assert str(tmp_path / "cut.jpg") in caplog.text
 
 
 def _chunk(name: bytes, content: bytes) -> bytes:
@@ -395,8 +420,96 @@ def test_pictures_beyond_opencvs_own_limit_are_ours_to_refuse() -> None:
     tried("small files that unpack to huge pictures")
 
 
-def test_heic_is_refused_with_a_way_out() -> None:
-    _refused(struct.pack(">I4s4sI", 16, b"ftyp", b"heic", 0), "save it as JPEG")
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_fewer_bits_in_sixteen_are_scaled_by_what_there_is(suffix: str, bits: int) -> None:
+    ramp = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    stored = ramp << (bits - 8)
+    for image in (stored, np.dstack([stored] * 3)):
+        content = cv2.imencode(suffix, image)[1].tobytes()
+        if suffix == ".tiff" and image.ndim == 3:
+            continue
+        np.testing.assert_array_equal(load_image(content)[..., 0], ramp)
+    np.testing.assert_array_equal(load_image(Image.fromarray(stored))[..., 0], ramp)
+
+
+def test_color_tiff_of_few_bits_is_read_dark_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for top, records in ((4095, 1), (65535, 0)):
+        caplog.clear()
+        image = np.full((8, 8, 3), top, np.uint16)
+        assert load_image(cv2.imencode(".tiff", image)[1].tobytes()).max() == top >> 8
+        assert len(caplog.records) == records
+
+
+def test_heic_is_read_where_pillow_heif_is_there(
+    rgb: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    into = io.BytesIO()
+    pillow_heif.from_pillow(Image.fromarray(rgb)).save(into, quality=95, exif=exif.tobytes())
+    found = load_image(into.getvalue())
+    turned = np.rot90(rgb, -1)
+    assert found.shape == turned.shape
+    assert np.abs(found.astype(int) - turned).mean() < 4
+    _refused(into.getvalue(), "40x29 is more|29x40 is more", max_pixels=WIDTH * HEIGHT - 1)
+    _refused(into.getvalue()[:200], "damaged HEIC file")
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    _refused(into.getvalue(), r"HEIC pictures need pillow-heif: pip install 'fer-sdk\[heif\]'")
+
+
+class _Upload:
+    """As web frameworks give it: a few bytes at a time, and no name that is a path."""
+
+    def __init__(self, content: bytes) -> None:
+        self._stream = io.BytesIO(content)
+
+    def read(self, size: int = -1) -> bytes:
+        return self._stream.read(min(size, 100) if size >= 0 else 100)
+
+
+class _AsyncUpload:
+    async def read(self, size: int = -1) -> bytes:
+        return b""
+
+
+def test_what_can_be_read_from_is_an_image(rgb: np.ndarray, tmp_path: Path) -> None:
+    content = _file(Image.fromarray(rgb), "PNG")
+    path = tmp_path / "photo.png"
+    path.write_bytes(content)
+    for stream in (io.BytesIO(content), _Upload(content)):
+        np.testing.assert_array_equal(load_image(stream), rgb)
+    with path.open("rb") as stream, tempfile.SpooledTemporaryFile() as spooled:
+        np.testing.assert_array_equal(load_image(stream), rgb)
+        _refused(stream, r"^BufferedReader: empty, or read to its end already: seek\(0\)")
+        stream.seek(0)
+        _refused(stream, "more than the 10 bytes", max_bytes=10)
+        spooled.write(content)
+        spooled.seek(0)
+        np.testing.assert_array_equal(load_image(spooled), rgb)
+    _refused(stream, "^BufferedReader: cannot be read: read of closed file")
+    _refused(io.BytesIO(b"no picture"), "^BytesIO of 10 bytes: not a picture")
+    _refused(io.StringIO("text"), "gives str, not bytes; open it in binary mode")
+    _refused(_AsyncUpload(), r"gives coroutine, not bytes; pass await upload\.read\(\)")
+
+
+def test_what_holds_an_image_is_refused_with_the_way_to_it() -> None:
+    tensor = pytest.importorskip("torch").zeros(3, 8, 8)
+    _refused(tensor, r"^Tensor is not an image.*permute\(1, 2, 0\)")
+    _refused("data:image/png;base64,iVBORw0KGgo=", r"base64\.b64decode")
+    for address in ("http://a.org/x.jpg", "s3://bucket/x.jpg", "file:///x.jpg"):
+        _refused(address, f"^{address}: fer-sdk never uses the network")
+    _refused(["a.jpg", "b.jpg"], "predict_batch")
+
+
+def test_a_video_is_refused_with_what_reads_it(tmp_path: Path) -> None:
+    video = tmp_path / "talk.MP4"
+    video.write_bytes(b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41")
+    _refused(video, "it is a video: fer video and FerPipeline.stream take it")
+    _refused(video, "bytes are more .* it is a video", max_bytes=4)
 
 
 def test_native_libraries_say_nothing_and_stderr_works(rgb: np.ndarray) -> None:

@@ -40,6 +40,18 @@ def test_images_need_neither_models_nor_detectors() -> None:
     assert _loaded("from fer_sdk import annotate, load_image") == {"numpy", "cv2"}
 
 
+def test_pillow_is_loaded_only_for_the_files_that_it_decodes() -> None:
+    told = (
+        "import cv2, numpy as np; from fer_sdk import load_image"
+        "\narray = np.zeros((64, 64, 3), 'uint8')"
+        "\nfor image in (array, *(cv2.imencode(s, array)[1].tobytes() for s in {})):"
+        "\n    load_image(image)"
+    )
+    fast = ("'.jpg'", "'.png'", "'.webp'", "'.jp2'")
+    assert _loaded(told.format(f"[{', '.join(fast)}]")) == {"numpy", "cv2"}
+    assert _loaded(told.format("['.bmp']")) == {"numpy", "cv2", "PIL"}
+
+
 def test_the_pipeline_loads_no_detector_before_it_is_opened() -> None:
     assert _loaded("from fer_sdk import FerPipeline") == {"numpy", "cv2", "onnxruntime"}
 

@@ -258,14 +258,11 @@ def _tiff_of(array: np.ndarray) -> bytes:
 
 
 _OTHER_MEANINGS = {
-    "numbers with a sign": (_tiff({339: 2}, bytes(range(16))), "a sign or a fraction"),
-    "numbers with a sign, three": (_tiff_of(np.ones((4, 4, 3), np.int16)), "a sign or a fraction"),
-    "fractions": (_tiff_of(np.full((4, 4), 0.5, np.float32)), "a sign or a fraction"),
+    "numbers with a sign": (_tiff({339: 2}, bytes(range(16))), "with a sign"),
+    "numbers with a sign, three": (_tiff_of(np.ones((4, 4, 3), np.int16)), "unknown pixel mode"),
+    "fractions": (_tiff_of(np.full((4, 4), 0.5, np.float32)), "a fraction"),
     "L*a*b*": (_tiff({262: 8, 277: 3}, bytes(48)), r"L\*a\*b\*"),
-    "red first": (_bmp(0xFF, 0xFF00, 0xFF0000), "another order than blue, green, red"),
-    "white is 15": (b"P5 4 4 15\n" + bytes(range(16)), "neither 255 nor 65535"),
-    "white is 1000": (b"P6\n# dim\n4 4\n# x\n1000\n" + bytes(96), "neither 255 nor 65535"),
-    "white in letters": (b"P2 2 2 3\n0 1 2 3\n", "neither 255 nor 65535"),
+    "odd order": (_bmp(0xFF, 0xFF0000, 0xFF00), "Unsupported BMP bitfields layout"),
 }
 
 
@@ -273,22 +270,25 @@ _OTHER_MEANINGS = {
 def test_numbers_that_mean_other_colors_are_refused(what: str) -> None:
     content, told = _OTHER_MEANINGS[what]
     # A decoder takes each for a picture, which is dark or has blue faces.
-    with pytest.raises(
-        ImageError, match=f"^picture of {len(content)} bytes: this .* file .*{told}"
-    ):
+    with pytest.raises(ImageError, match=f"^picture of {len(content)} bytes.*{told}"):
         load_image(content)
     tried("files whose numbers mean other colors")
 
 
-def test_numbers_that_mean_the_usual_colors_are_read() -> None:
+def test_numbers_of_known_meaning_are_read() -> None:
     gray = np.arange(16, dtype=np.uint8).reshape(4, 4)
-    for content in (
-        _tiff({}, gray.tobytes()),
-        _tiff({339: 1}, gray.tobytes()),
-        b"P5 4 4 255\n" + gray.tobytes(),
-        b"P5 4 4 65535\n" + (gray.astype(">u2") * 257).tobytes(),
+    for content, factor in (
+        (_tiff({}, gray.tobytes()), 1),
+        (_tiff({339: 1}, gray.tobytes()), 1),
+        (b"P5 4 4 255\n" + gray.tobytes(), 1),
+        (b"P5 4 4 65535\n" + (gray.astype(">u2") * 257).tobytes(), 1),
+        (b"P5 4 4 15\n" + gray.tobytes(), 17),
+        (b"P6\n# dim\n4 4\n# x\n15\n" + np.repeat(gray, 3).tobytes(), 17),
+        (b"P5 4 4 1000\n" + gray.astype(">u2").tobytes(), 255 / 1000),
+        (b"P2 4 4 15\n" + " ".join(map(str, gray.flat)).encode() + b"\n", 17),
     ):
-        np.testing.assert_array_equal(load_image(content)[..., 0], gray)
+        found = load_image(content)[..., 0].astype(float)
+        assert np.abs(found - gray * factor).max() <= 1
     assert load_image(_bmp(0xFF0000, 0xFF00, 0xFF))[0, 0].tolist() == [0xF0, 0x80, 0x10]
 
 
@@ -313,11 +313,21 @@ def test_a_jpeg_that_is_never_done_is_refused() -> None:
     tried("small files that would take hours")
 
 
+def _tiff_of_one_part(entries: int, size: int) -> bytes:
+    """Each of its entries is the whole rest of the file."""
+    start = 8 + 2 + 12 * entries + 4
+    directory = (struct.pack("<HHII", 1000 + entry, 1, size, start) for entry in range(entries))
+    return b"II*\0" + struct.pack("<IH", 8, entries) + b"".join(directory) + bytes(4 + size)
+
+
 _MONOTONOUS = {
     "JPEG, filling": b"\xff\xd8\xff" + b"\xff" * 4_000_000,
     "JPEG, nothing": b"\xff\xd8\xff" + bytes(4_000_000),
     "JPEG, parts": b"\xff\xd8" + b"\xff\xe1\0\2" * 2_000_000,
     "PNG, parts": (_CASES / "plain.png").read_bytes()[:33] + b"\0\0\0\0tEXt\0\0\0\0" * 2_000_000,
+    "GIF, notes": b"GIF89a\1\0\1\0\0\0\0" + b"!\xfe\1a\0" * 2_000_000,
+    "JPEG 2000, parts": b"\0\0\0\x0cjP  \r\n\x87\n" + b"\0\0\0\x08free" * 2_000_000,
+    "TIFF, one part": _tiff_of_one_part(20_000, 1_000_000),
     "AVIF, parts": b"\0\0\0\x10ftypavif\0\0\0\0" + b"\0\0\0\x08free" * 2_000_000,
     "PNM, spaces": b"P6\n" + b" " * 4_000_000,
     "PNM, notes": b"P6\n" + b"#\n" * 2_000_000,
@@ -335,7 +345,10 @@ def test_a_file_of_one_thing_alone_is_refused_in_time(what: str) -> None:
     tried("small files that would take hours")
 
 
-@pytest.mark.parametrize("case", sorted(path.name for path in _CASES.iterdir()))
+# What is left of a JPEG file is read, with a warning.
+@pytest.mark.parametrize(
+    "case", sorted(path.name for path in _CASES.iterdir() if path.suffix != ".jpg")
+)
 def test_a_file_cut_off_anywhere_gives_no_half_picture(case: str) -> None:
     content = (_CASES / case).read_bytes()
     try:

@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from fer_sdk.errors import DataError
 from fer_sdk.image.crop import centred_square, crop_gray
-from fer_sdk.image.load import PICTURES, load_image
+from fer_sdk.image.folder import PICTURES
+from fer_sdk.image.load import load_image
 
 EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """FER2013's labels, in the order of its numbers."""

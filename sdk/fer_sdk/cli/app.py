@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from fer_sdk import __version__
+from fer_sdk.cli.exit_codes import show_warnings
 
 app = typer.Typer(
     name="fer",
@@ -39,4 +40,4 @@ def _fer(
         ),
     ] = False,
 ) -> None:
-    pass
+    show_warnings()

@@ -15,6 +15,7 @@ from fer_sdk.cli.app import app
 from fer_sdk.cli.exit_codes import SOME_FAILED, USAGE, complain
 from fer_sdk.cli.options import PipelineOptions, with_pipeline_options
 from fer_sdk.errors import FerError
+from fer_sdk.image.folder import HEIC, describe_left_out
 
 
 @app.command(
@@ -86,5 +87,7 @@ def dataset(
         print(json.dumps(summary.to_dict()))
     else:
         print(f"{summary.images} images, {summary.faces} faces, {summary.failed} failed: {output}")
-    if summary.failed:
+    if summary.left_out:
+        complain(describe_left_out(summary.left_out))
+    if summary.failed or any(kind in summary.left_out for kind in HEIC):
         raise typer.Exit(SOME_FAILED)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+import warnings
 
 SOME_FAILED, USAGE = 1, 2
 """Exit statuses: some input failed; nothing could start."""
@@ -10,6 +12,17 @@ SOME_FAILED, USAGE = 1, 2
 
 def complain(error: object) -> None:
     print(f"fer: {plain(str(error))}", file=sys.stderr)
+
+
+def show_warnings() -> None:
+    """Print what the SDK logs as the command's own complaints, and nothing of Pillow's."""
+    logging.getLogger("fer_sdk").handlers[:] = [_Complaints()]
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+class _Complaints(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        complain(record.getMessage())
 
 
 def plain(text: str) -> str:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import glob
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from fer_sdk.image.folder import split_pictures
 
 STDIN = "-"
 
@@ -27,22 +30,26 @@ class Photo:
     problem: str | None = None
 
 
-def find_photos(given: Iterable[str], *, recursive: bool) -> list[Photo]:
+def find_photos(given: Iterable[str], *, recursive: bool) -> tuple[list[Photo], Counter[str]]:
     """The pictures that paths, folders, patterns and ``-`` stand for, in their order.
 
-    Of a folder these are the files that end as pictures do, sorted, without hidden ones.
+    Of a folder these are the files that end as pictures do, sorted, without hidden ones; how many
+    others there are of each kind is the second result.
 
     Args:
         given: as it was typed; a path that is there is never taken for a pattern.
         recursive: whether the folders in a folder are searched too.
     """
     photos: list[Photo] = []
+    left_out: Counter[str] = Counter()
     for name in given:
         if name == STDIN:
             photos.append(_from_stdin())
             continue
         if Path(name).is_dir():
-            found = [Photo(path) for path in _in_folder(name, recursive)]
+            pictures, others = split_pictures(_in_folder(name, recursive))
+            found = [Photo(path) for path in pictures]
+            left_out += others
             missing = "no pictures in this folder"
             if not recursive:
                 missing += "; --recursive looks into the folders in it"
@@ -53,17 +60,14 @@ def find_photos(given: Iterable[str], *, recursive: bool) -> list[Photo]:
         else:
             found, missing = [Photo(name)], ""
         photos += found or [Photo(name, problem=f"{name}: {missing}")]
-    return photos
+    return photos, left_out
 
 
 def _in_folder(folder: str, recursive: bool) -> Iterator[str]:
-    from fer_sdk.image.load import PICTURES
-
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(one for one in folders if recursive and not one.startswith("."))
         for file in sorted(files):
-            if file.lower().endswith(PICTURES) and not file.startswith("."):
-                yield os.path.join(parent, file)  # noqa: PTH118 as it was typed
+            yield os.path.join(parent, file)  # noqa: PTH118 as it was typed
 
 
 def _from_stdin() -> Photo:

@@ -22,6 +22,7 @@ from fer_sdk.cli.options import PipelineOptions, with_pipeline_options
 from fer_sdk.cli.photos import STDIN, Photo, find_photos, read_list
 from fer_sdk.cli.wide import Column, fitted, terminal
 from fer_sdk.errors import DataError, FerError
+from fer_sdk.image.folder import HEIC, describe_left_out
 
 if TYPE_CHECKING:
     from fer_sdk.pipeline import FerPipeline
@@ -106,11 +107,11 @@ def predict(
     """Say which emotions the faces of photos show.
 
     Of several photos as many are worked on at once as the cores allow, each with one thread unless
-    --threads says otherwise. A photo that cannot be read is reported on standard error and the
-    others go on. A table is written whole or not at all. Exit status: 0 done, 1 some photo failed,
-    2 nothing could start.
+    --threads says otherwise. Photos that cannot be read, and files of folders that are no photos,
+    are reported on standard error; the others go on. A table is written whole or not at all. Exit
+    status: 0 done, 1 some photo failed, 2 nothing could start.
     """
-    found = _found(photos or [], from_file, recursive)
+    found, unread = _found(photos or [], from_file, recursive)
     targets: list[Path | None] = [None] * len(found)
     if save is not None:
         targets = _targets([photo.name for photo in found], save)
@@ -146,7 +147,7 @@ def predict(
         if output is not None:
             others = f", {failed} failed" if failed else ""
             print(plain(f"{output}: {faces} faces of {len(found) - failed} photos{others}"))
-    if failed:
+    if failed or unread:
         raise typer.Exit(SOME_FAILED)
 
 
@@ -190,8 +191,8 @@ class _Result:
         }
 
 
-def _found(photos: list[str], from_file: str | None, recursive: bool) -> list[Photo]:
-    """Every picture that was named, of which there is at least one."""
+def _found(photos: list[str], from_file: str | None, recursive: bool) -> tuple[list[Photo], int]:
+    """Every picture that was named, and how many more there are that cannot be read here."""
     if [*photos, from_file].count(STDIN) > 1:
         raise typer.BadParameter("standard input can be read only once", param_hint="-")
     if STDIN in (*photos, from_file) and sys.stdin.isatty():
@@ -209,7 +210,10 @@ def _found(photos: list[str], from_file: str | None, recursive: bool) -> list[Ph
         raise typer.BadParameter(
             "name a photo, a folder or a pattern: fer predict photo.jpg", param_hint="PHOTO..."
         )
-    return find_photos(photos, recursive=recursive)
+    found, left_out = find_photos(photos, recursive=recursive)
+    if left_out:
+        complain(describe_left_out(left_out))
+    return found, sum(left_out[kind] for kind in HEIC)
 
 
 def _shared_cores(photos: int, threads: int | None) -> tuple[int, int | None]:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import stat
-import struct
-import sys
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias, cast, get_args
+from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from fer_sdk.errors import ImageError
+from fer_sdk.image.depth import eight_bits, excess_bits
+from fer_sdk.image.folder import VIDEOS
 from fer_sdk.image.guards import read_header
+from fer_sdk.image.pillow import PillowImage, is_pillow, open_picture, pillow_pixels
 from fer_sdk.native_logs import quiet
+
+_log = logging.getLogger(__name__)
 
 Color = Literal["bgr", "rgb"]
 """Order of the channels of an array."""
@@ -26,32 +31,25 @@ MAX_PIXELS = 200_000_000
 MAX_BYTES = 256 * 2**20
 """The largest file that is read unless told otherwise."""
 
-PICTURES = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"),
-    *(".jp2", ".pnm", ".pbm", ".pgm", ".ppm"),
-)
-"""What the files of a folder that are taken for pictures end in."""
 
-_EXIF_ORIENTATION = 0x0112
+class Readable(Protocol):
+    """A file that was opened in binary mode, ``io.BytesIO`` or an upload."""
 
-
-class PillowImage(Protocol):
-    """What is used of a ``PIL.Image.Image``."""
-
-    @property
-    def size(self) -> tuple[int, int]: ...
-    @property
-    def mode(self) -> str: ...
-    def load(self) -> Any: ...
-    def getexif(self) -> Any: ...
-    def convert(self, mode: str) -> Any: ...
+    def read(self, size: int, /) -> bytes: ...
 
 
 ImageLike: TypeAlias = (
-    str | os.PathLike[str] | bytes | bytearray | memoryview | npt.NDArray[np.uint8] | PillowImage
+    str
+    | os.PathLike[str]
+    | bytes
+    | bytearray
+    | memoryview
+    | Readable
+    | npt.NDArray[np.uint8]
+    | PillowImage
 )
-"""What can be given as an image: a path, the content of a picture file, a uint8 array ``[H, W]``,
-``[H, W, 3]`` or ``[H, W, 4]``, or a Pillow image."""
+"""What can be given as an image: a path, the content of a picture file, a file opened in binary
+mode, a uint8 array ``[H, W]``, ``[H, W, 3]`` or ``[H, W, 4]``, or a Pillow image."""
 
 
 def load_image(
@@ -63,16 +61,21 @@ def load_image(
 ) -> npt.NDArray[np.uint8]:
     """Bring an image into the form that detectors and crops take.
 
-    Files are decoded by OpenCV: JPEG, PNG, WebP, GIF (its first frame), BMP, TIFF, AVIF,
-    JPEG 2000 and PNM. The orientation that a file or a Pillow image carries is applied (OpenCV 4
-    knows that of JPEG, TIFF and AVIF files only). 16 bits per channel become 8. Transparency is
-    left out, not blended: a pixel has the color that is stored for it. Files whose numbers have no
-    known range (floating point and signed TIFF) or another meaning (L*a*b*, PNM whose white is not
-    255 or 65535) are refused.
+    JPEG, PNG, WebP and JPEG 2000 files are decoded by OpenCV, GIF, BMP, TIFF, AVIF and PNM by
+    Pillow, and HEIC by pillow-heif (``fer-sdk[heif]``). Of several pictures the first is taken.
+    The orientation that a file or a Pillow image carries is applied (OpenCV 4 does not know that
+    of PNG and WebP). 16 bits per channel become 8, by the bit depth that the largest number needs
+    (8, 10, 12, 14 or 16); color TIFF keeps the upper 8. Transparency is left out, not blended: a
+    pixel has the color that is stored for it. Files whose numbers have no known range (floating
+    point and signed TIFF, L*a*b*) are refused.
+
+    A JPEG file without its end is read as browsers read it: what is missing is gray, and a warning
+    is logged. Other files that are cut off are refused.
 
     Args:
-        image: a path, the content of a picture file (bytes), a Pillow image, or a numpy array of
-            uint8 ``[H, W]``, ``[H, W, 3]`` or ``[H, W, 4]``.
+        image: a path, the content of a picture file (bytes), a file opened in binary mode or
+            anything else whose ``read`` gives bytes, a Pillow image, or a numpy array of uint8
+            ``[H, W]``, ``[H, W, 3]`` or ``[H, W, 4]``.
         color: order of an array's channels, ``"bgr"`` or ``"rgb"``; the alpha channel of four
             comes last. Files and Pillow images know theirs.
         max_pixels: a larger picture is refused before it is decoded. An array is in memory
@@ -98,15 +101,34 @@ def load_image(
         return _decode(data, f"picture of {len(data)} bytes", max_pixels)
     if isinstance(image, str | os.PathLike):
         source = _name(image)
-        return _decode(_read(image, source, max_bytes), source, max_pixels)
-    # Whoever has a Pillow image has imported Pillow.
-    pillow = sys.modules.get("PIL.Image")
-    if pillow is not None and isinstance(image, pillow.Image):
-        return _from_pillow(cast(PillowImage, image), max_pixels)
+        return _decode(_read_file(image, source, max_bytes), source, max_pixels)
+    if is_pillow(image):
+        source = f"Pillow image ({image.mode}, {image.size[0]}x{image.size[1]})"
+        if 0 in image.size:
+            raise ImageError(f"{source} holds no pixels")
+        _check_size(*image.size, source, max_pixels)
+        return pillow_pixels(image, source)
+    if callable(getattr(image, "read", None)) and not isinstance(image, type):
+        data, source = _read_stream(image, max_bytes)
+        return _decode(data, source, max_pixels)
     raise ImageError(
-        f"{type(image).__name__} is not an image: give a path, the bytes of a picture file, a "
-        "numpy array of uint8 or a Pillow image"
+        f"{type(image).__name__} is not an image: {_instead(image)}give a path, the bytes of a "
+        "picture file, a file opened in binary mode, a numpy array of uint8 or a Pillow image"
     )
+
+
+def _instead(thing: object) -> str:
+    """What makes an image of something that holds one."""
+    if isinstance(thing, list | tuple):
+        return "several images go to predict_batch, and nested numbers through numpy.array; "
+    if type(thing).__module__.partition(".")[0] == "torch":
+        return (
+            "from a tensor [3, H, W] of 0..1 it is (tensor * 255).byte().permute(1, 2, 0).cpu()"
+            '.numpy() with color="rgb"; '
+        )
+    if hasattr(thing, "__array__"):
+        return "pass numpy.asarray(image); "
+    return ""
 
 
 def to_gray(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -141,8 +163,8 @@ def _as_uint8(array: npt.NDArray[Any]) -> str:
         return "; from 0..1 it is (array * 255).round().astype(numpy.uint8)"
     if array.dtype.kind == "b":
         return "; from a mask it is array.astype(numpy.uint8) * 255"
-    if array.dtype == np.uint16:
-        return "; from 16 bits it is (array >> 8).astype(numpy.uint8)"
+    if array.dtype == np.uint16 and array.size:
+        return f"; here it is (array >> {excess_bits(array)}).astype(numpy.uint8)"
     return ""
 
 
@@ -163,8 +185,13 @@ def _name(path: str | os.PathLike[str]) -> str:
     return name if isinstance(name, str) and name.isprintable() and name else repr(name)
 
 
-def _read(path: str | os.PathLike[str], source: str, max_bytes: int) -> bytes:
-    if source.startswith(("http://", "https://")):
+def _read_file(path: str | os.PathLike[str], source: str, max_bytes: int) -> bytes:
+    if source.startswith("data:"):
+        raise ImageError(
+            "data: address instead of a path: pass the bytes, "
+            'base64.b64decode(address.partition(",")[2])'
+        )
+    if _ADDRESS.match(source):
         raise ImageError(f"{source}: fer-sdk never uses the network; download the picture first")
     file = Path(os.fsdecode(path))
     try:
@@ -183,32 +210,81 @@ def _read(path: str | os.PathLike[str], source: str, max_bytes: int) -> bytes:
         raise ImageError(f"{source}: neither a file nor a link to one")
     if not found.st_size:
         raise ImageError(f"{source}: empty")
-    raise ImageError(f"{source}: {found.st_size} bytes are more than the {max_bytes} that are read")
+    raise ImageError(
+        f"{source}: {found.st_size} bytes are more than the {max_bytes} that are read"
+        f"{_video_hint(source)}"
+    )
+
+
+def _read_stream(stream: Any, max_bytes: int) -> tuple[bytes, str]:
+    source = type(stream).__name__
+    parts, length = [], 0
+    try:
+        # A read may give less than it was asked for.
+        while length <= max_bytes and (part := stream.read(max_bytes + 1 - length)):
+            if not isinstance(part, bytes | bytearray | memoryview):
+                how = "open it in binary mode"
+                if hasattr(part, "__await__"):
+                    getattr(part, "close", int)()
+                    how = "pass await upload.read()"
+                raise ImageError(
+                    f"{source}: its read() gives {type(part).__name__}, not bytes; {how}"
+                )
+            parts.append(part)
+            length += len(part)
+    except (OSError, ValueError) as error:
+        if isinstance(error, ImageError):
+            raise
+        raise ImageError(f"{source}: cannot be read: {error}") from error
+    if length > max_bytes:
+        raise ImageError(f"{source}: holds more than the {max_bytes} bytes that are read")
+    if not length:
+        raise ImageError(f"{source}: empty, or read to its end already: seek(0) goes back")
+    return b"".join(parts), f"{source} of {length} bytes"
 
 
 def _decode(data: bytes, source: str, max_pixels: int) -> npt.NDArray[np.uint8]:
     if not data:
         raise ImageError(f"{source}: empty")
-    header = read_header(data, source)
+    if (found := read_header(data, source)) is None:
+        image = open_picture(data, source)
+        if image is None:
+            raise ImageError(
+                f"{source}: not a picture that can be read; {_KINDS} files can{_video_hint(source)}"
+            )
+        _check_size(*image.size, source, max_pixels)
+        return pillow_pixels(image, source)
+    kind, header = found
     _check_size(header.width, header.height, source, max_pixels)
+    if header.complete:
+        rgb = _by_opencv(data, kind, source)
+    else:
+        rgb = _by_opencv(data + _JPEG_END, kind, source)
+        _log.warning("%s: this JPEG file is damaged or cut off; what is missing is gray", source)
+    # Whatever the header says, the limit holds.
+    _check_size(rgb.shape[1], rgb.shape[0], source, max_pixels)
+    return rgb
+
+
+def _by_opencv(data: bytes, kind: str, source: str) -> npt.NDArray[np.uint8]:
+    depth = cv2.IMREAD_ANYDEPTH if kind == "PNG" else 0
     try:
         with quiet():
-            bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+            bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | depth)
     except cv2.error as error:
-        raise ImageError(
-            f"{source}: OpenCV cannot decode this {header.kind} file: {error.err}"
-        ) from error
+        raise ImageError(f"{source}: OpenCV cannot decode this {kind} file: {error.err}") from error
     if bgr is None:
         raise ImageError(
-            f"{source}: damaged {header.kind} file, or a kind of it that OpenCV does not decode"
+            f"{source}: damaged {kind} file, or a kind of it that OpenCV does not decode"
         )
-    # Whatever the header says, the limit holds.
-    _check_size(bgr.shape[1], bgr.shape[0], source, max_pixels)
-    rgb = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr), np.uint8)
-    return _upright(rgb, header.orientation)
+    if bgr.dtype == np.uint16:
+        bgr = eight_bits(np.asarray(bgr, np.uint16))
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr), np.uint8)
 
 
 def _check_size(width: int, height: int, source: str, max_pixels: int) -> None:
+    if width < 1 or height < 1:
+        raise ImageError(f"{source}: damaged: a picture of {width}x{height} pixels")
     if width * height > max_pixels:
         raise ImageError(
             f"{source}: {width}x{height} is more than the {max_pixels} pixels that are decoded; "
@@ -216,47 +292,11 @@ def _check_size(width: int, height: int, source: str, max_pixels: int) -> None:
         )
 
 
-def _from_pillow(image: PillowImage, max_pixels: int) -> npt.NDArray[np.uint8]:
-    source = f"Pillow image ({image.mode}, {image.size[0]}x{image.size[1]})"
-    if 0 in image.size:
-        raise ImageError(f"{source} holds no pixels")
-    _check_size(*image.size, source, max_pixels)
-    if image.mode in ("I", "F"):
-        raise ImageError(
-            f"{source} has no known range of brightness: scale it to 0..255 and convert it to "
-            '"L" first'
-        )
-    try:
-        image.load()
-        # Pillow itself turns some kinds of files while it loads them, and then forgets the tag.
-        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
-        if image.mode.startswith("I;16"):
-            # Pillow's own conversion cuts everything above 255 off.
-            pixels = np.asarray(image).astype(np.uint16)
-            rgb = _rgb((pixels >> 8).astype(np.uint8), cv2.COLOR_GRAY2RGB)
-        else:
-            rgb = np.array(image.convert("RGB"), np.uint8)
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, MemoryError) as error:
-        raise ImageError(f"{source}: Pillow cannot read it: {error}") from error
-    return _upright(rgb, orientation)
+def _video_hint(source: str) -> str:
+    is_video = source.lower().endswith(VIDEOS)
+    return "; it is a video: fer video and FerPipeline.stream take it" if is_video else ""
 
 
-def _upright(rgb: npt.NDArray[np.uint8], orientation: object) -> npt.NDArray[np.uint8]:
-    match orientation:
-        case 2:
-            turned = rgb[:, ::-1]
-        case 3:
-            turned = rgb[::-1, ::-1]
-        case 4:
-            turned = rgb[::-1]
-        case 5:
-            turned = rgb.transpose(1, 0, 2)
-        case 6:
-            turned = rgb.transpose(1, 0, 2)[:, ::-1]
-        case 7:
-            turned = rgb.transpose(1, 0, 2)[::-1, ::-1]
-        case 8:
-            turned = rgb.transpose(1, 0, 2)[::-1]
-        case _:
-            turned = rgb
-    return np.ascontiguousarray(turned)
+_KINDS = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, HEIC, JPEG 2000 and PNM"
+_JPEG_END = b"\xff\xd9"
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")

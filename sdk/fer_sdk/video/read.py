@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fer_sdk.errors import ImageError, SettingError, VideoError
-from fer_sdk.image.load import PICTURES, Color, ImageLike, load_image
+from fer_sdk.image.folder import PICTURES
+from fer_sdk.image.load import Color, ImageLike, load_image
 from fer_sdk.native_logs import quiet, quiet_opening
 from fer_sdk.video.capture import open_capture
 from fer_sdk.video.container import COUNTED, container, is_cut, shown_seconds
