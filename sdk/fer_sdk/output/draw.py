@@ -235,19 +235,16 @@ def _places(text: _Text, box: _Area, reach: int, shape: tuple[int, ...]) -> Iter
     down = text.ascent + text.descent + 2 * text.padding
     if across > width or down > height:
         return
-    flush = (box.left - reach, box.right + reach - across)
-    beside = (box.right + reach, box.left - reach - across)
-    above, below = box.top - reach - down, box.bottom + reach
-    rows = [(top, flush) for top in (above, below, box.top, box.bottom - down)]
-    rows += [(top, beside) for top in (box.top - reach, box.bottom + reach - down)]
-    for top, lefts in rows:
-        if not 0 <= top <= height - down:
-            continue
-        for left in lefts:
-            if lefts is flush:
-                left = min(max(left, 0), width - across)
-            if 0 <= left <= width - across:
-                yield _Area(left, top, left + across, top + down)
+    inside = [
+        min(max(left, 0), width - across) for left in (box.left - reach, box.right + reach - across)
+    ]
+    beside = [box.right + reach, box.left - reach - across]
+    rows = [box.top - reach - down, box.bottom + reach, box.top, box.bottom - down]
+    places = [(left, top) for top in rows for left in inside]
+    places += [(left, top) for top in (box.top, box.bottom - down) for left in beside]
+    for left, top in places:
+        if 0 <= left <= width - across and 0 <= top <= height - down:
+            yield _Area(left, top, left + across, top + down)
 
 
 def _draw_label(canvas: Pixels, label: _Label, fill: tuple[int, int, int]) -> None:
