@@ -15,7 +15,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import cv2
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -24,8 +23,6 @@ import videos
 from fer_sdk import cli
 from fer_sdk.cli import webcam
 from fer_sdk.image.load import load_image
-from fer_sdk.output.draw import PALETTE
-from fer_sdk.output.timeline import Timeline
 from fer_sdk.stream import Frame
 from fer_sdk.types import Box, Face, Point
 from fer_sdk.video import read as video_module
@@ -379,57 +376,6 @@ def _export(table: Any) -> str:
     return console.export_text()
 
 
-# The timeline
-
-
 def _face(number: int, emotion: str) -> Face:
     scores = {label: 0.7 if label == emotion else 0.05 for label in tiny_models.EMOTIONS}
     return Face(Box(10, 10, 30, 30), 0.9, (Point(20, 20),) * 4, emotion, 0.7, scores, number)
-
-
-def test_the_timeline_shows_each_score_as_high_as_it_is() -> None:
-    timeline = Timeline()
-    for i in range(300):
-        faces = [_face(1, "happy" if i < 150 else "sad")]
-        faces += [_face(2, "neutral")] if 100 <= i < 200 else []
-        timeline.add(Frame(i, i / 30, 64, 64, tuple(faces)))
-    first, second = timeline.people()
-    assert (first.track_id, first.frames, first.first, first.last) == (1, 300, 0.0, 299 / 30)
-    assert first.scores["happy"] == pytest.approx(0.375)
-    assert (second.track_id, second.first, second.last) == (2, 100 / 30, 199 / 30)
-    picture = timeline.draw()
-    happy, sad = (np.array(PALETTE[tiny_models.EMOTIONS.index(one)]) for one in ("happy", "sad"))
-    row = picture[84 : 84 + 132]
-
-    def share(columns: slice, color: Any) -> float:
-        return float((abs(row[:, columns].astype(int) - color).sum(-1) < 40).mean())
-
-    left, right = slice(360, 900), slice(1000, 1540)
-    assert share(left, happy) == pytest.approx(0.7, abs=0.03)
-    assert share(left, sad) == pytest.approx(0.05, abs=0.03)
-    assert share(right, sad) == pytest.approx(0.7, abs=0.03)
-    # Before and after they were there, the second person's row is empty.
-    other = picture[84 + 150 : 84 + 150 + 132].astype(int)
-    coloured = (np.ptp(other[:, 330:1572], axis=-1) > 8).any(axis=0)
-    inside = np.nonzero(coloured)[0] / coloured.size * 10
-    assert inside.min() == pytest.approx(100 / 30, abs=0.1)
-    assert inside.max() == pytest.approx(200 / 30, abs=0.15)
-
-
-def test_a_timeline_of_an_hour_stays_small() -> None:
-    timeline = Timeline()
-    for i in range(3600 * 4):
-        timeline.add(Frame(i, i / 4, 64, 64, (_face(1 + i // 400, "happy"), _face(0, "sad"))))
-    timeline._coarsen()
-    assert timeline._bins < 50_000
-    assert timeline.people()[0].track_id == 0
-    assert timeline.people()[0].scores["sad"] == pytest.approx(0.7)
-    assert timeline.draw().shape == (84 + 12 * 150 + 62, 1600, 3)
-
-
-def test_a_timeline_of_nobody_can_be_drawn() -> None:
-    timeline = Timeline()
-    assert timeline.draw().shape[1] == 1600
-    timeline.add(Frame(0, 0.0, 64, 64, ()))
-    assert timeline.people() == []
-    assert timeline.draw().shape[1] == 1600

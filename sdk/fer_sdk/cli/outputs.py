@@ -40,7 +40,11 @@ TableOption = Annotated[
 ]
 TimelineOption = Annotated[
     Path | None,
-    typer.Option(metavar="PICTURE", help="Draw how the scores of each person went over time."),
+    typer.Option(
+        metavar="PICTURE",
+        help="Draw a chart of each person's scores over time. Needs matplotlib: pip install "
+        "'fer-sdk[plot]'.",
+    ),
 ]
 DetectEvery = Annotated[
     int,
@@ -88,6 +92,7 @@ class Outputs:
             typer.BadParameter: one cannot.
         """
         from fer_sdk.output.atomic import SUFFIXES
+        from fer_sdk.output.chart import check_timeline
         from fer_sdk.output.tables import check_table
         from fer_sdk.video.write import check_video
 
@@ -106,6 +111,8 @@ class Outputs:
                     check_table(path)
                 elif path.suffix.lower() not in SUFFIXES:
                     raise VideoError(f"{path}: pictures are written as {', '.join(SUFFIXES)}")
+                else:
+                    check_timeline()
             except FerError as error:
                 raise typer.BadParameter(str(error), param_hint=hint) from error
             if not path.parent.is_dir():
@@ -124,6 +131,7 @@ class Outputs:
             FerError: a file cannot be written.
         """
         from fer_sdk.output.atomic import save_image
+        from fer_sdk.output.chart import draw_timeline
 
         with ExitStack() as stack:
             takers: list[Callable[[Frame], None]] = [timeline.add]
@@ -138,7 +146,7 @@ class Outputs:
 
             yield take
             if self.timeline is not None:
-                save_image(timeline.draw(), self.timeline)
+                save_image(draw_timeline(timeline), self.timeline)
 
 
 @contextmanager
