@@ -20,22 +20,12 @@ from fer_sdk.cli.app import app
 from fer_sdk.cli.exit_codes import SOME_FAILED, USAGE, complain, plain
 from fer_sdk.cli.options import PipelineOptions, with_pipeline_options
 from fer_sdk.cli.photos import STDIN, Photo, find_photos, read_list
-from fer_sdk.cli.wide import Column, fitted, terminal
 from fer_sdk.errors import DataError, FerError
 
 if TYPE_CHECKING:
     from fer_sdk.pipeline import FerPipeline
     from fer_sdk.types import Face
 
-# The first is cut to what room there is; those of the least weight are left out first.
-_COLUMNS = (
-    Column("photo", weight=5),
-    Column("emotion", style="bold", weight=4),
-    Column("then", style="dim", weight=2),
-    Column("x, y", right=True, weight=0),
-    Column("size", right=True, weight=1),
-    Column("detection", right=True, weight=3),
-)
 # Each holds a decoded picture, which may be large.
 _MOST_AT_ONCE = 16
 
@@ -356,30 +346,43 @@ def _targets(photos: list[str], save: str) -> list[Path | None]:
 
 
 def _print_faces(results: list[_Result]) -> None:
+    from rich.console import Console
+    from rich.table import Table
     from rich.text import Text
 
-    console = terminal()
-    rows = [row for result in results if result.faces is not None for row in _rows_of(result)]
-    if rows:
-        console.print(fitted(console, _COLUMNS, rows))
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        # A file has no edge at which lines must break.
+        console.width = 10_000
+    table = Table(header_style="bold")
+    table.add_column("photo", overflow="fold", min_width=12)
+    table.add_column("emotion", style="bold", no_wrap=True)
+    table.add_column("then", style="dim", no_wrap=True)
+    for title in ("x, y", "size", "detection"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for result in results:
+        if result.faces is not None:
+            for row in _rows_of(result):
+                table.add_row(*map(Text, row))
+    if table.row_count:
+        console.print(table)
     for result in results:
         if result.saved is not None:
             console.print(Text(f"saved {plain(result.saved)}"), soft_wrap=True)
 
 
-def _rows_of(result: _Result) -> Iterator[dict[str, str]]:
+def _rows_of(result: _Result) -> Iterator[list[str]]:
     photo = plain(result.photo)
     if not result.faces:
-        yield {"photo": photo, "emotion": "no face"}
+        yield [photo, "no face"]
     for face in result.faces or ():
-        first, second = sorted(face.scores.items(), key=lambda score: -score[1])[:2]
-        sure = face.detection_score
-        yield {
-            "photo": photo,
-            "emotion": f"{first[0]} {first[1]:.0%}",
-            "then": f"{second[0]} {second[1]:.0%}",
-            "x, y": f"{face.box.x:.0f}, {face.box.y:.0f}",
-            "size": f"{face.box.width:.0f}x{face.box.height:.0f}",
-            "detection": "" if sure is None else f"{sure:.0%}",
-        }
+        first, second = sorted(face.scores.items(), key=lambda item: -item[1])[:2]
+        yield [
+            photo,
+            f"{first[0]} {first[1]:.0%}",
+            f"{second[0]} {second[1]:.0%}",
+            f"{face.box.x:.0f}, {face.box.y:.0f}",
+            f"{face.box.width:.0f}x{face.box.height:.0f}",
+            "" if face.detection_score is None else f"{face.detection_score:.0%}",
+        ]
         photo = ""
