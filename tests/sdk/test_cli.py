@@ -553,7 +553,7 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 _COMMANDS = {
     "predict": ["light.jpg"],
     "video": ["film.mp4"],
-    "webcam": ["--view", "none"],
+    "webcam": ["--view", "lines"],
     "dataset": [".", "--output", "out"],
     "info": [],
 }
