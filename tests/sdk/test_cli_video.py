@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 import tiny_models
 import videos
+from checks import tried
 from fer_sdk import cli
 from fer_sdk.cli import webcam
 from fer_sdk.errors import VideoError
@@ -27,7 +28,6 @@ from fer_sdk.image.load import load_image
 from fer_sdk.stream import Frame
 from fer_sdk.video import read as video_module
 from fer_sdk.video.read import open_frames
-from promises import tried
 
 ROOT = Path(__file__).resolve().parents[2]
 
