@@ -320,6 +320,25 @@ def test_a_table_is_not_left_half_written(
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
+def test_an_interrupt_says_what_was_done_and_what_was_not_written(
+    models: tuple[Path, Path],
+    photos: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(*_: object) -> str:
+        raise KeyboardInterrupt
+
+    goal = tmp_path / "faces.csv"
+    goal.write_text("before")
+    monkeypatch.setattr("fer_sdk.cli.predict.json.dumps", interrupted)
+    status, output, errors = _fer(models, *photos, "--json", "--output", goal)
+    assert (status, output) == (130, "")
+    assert errors == f"fer: interrupted after 0 of 2 photos; not written: {goal}\n"
+    assert goal.read_text() == "before"
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a terminal of POSIX")
 def test_a_bar_on_the_terminal_and_the_result_in_the_file(
     models: tuple[Path, Path], photos: list[Path], tmp_path: Path

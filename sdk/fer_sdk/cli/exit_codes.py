@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-SOME_FAILED, USAGE = 1, 2
-"""Exit statuses: some input failed; nothing could start."""
+SOME_FAILED, USAGE, INTERRUPTED = 1, 2, 130
+"""Exit statuses: some input failed; nothing could start; Ctrl+C, as shells have it."""
 
 
 def complain(error: object) -> None:

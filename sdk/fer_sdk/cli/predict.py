@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fer_sdk.cli.app import app
-from fer_sdk.cli.exit_codes import SOME_FAILED, USAGE, complain, plain
+from fer_sdk.cli.exit_codes import INTERRUPTED, SOME_FAILED, USAGE, complain, plain
 from fer_sdk.cli.options import PipelineOptions, with_pipeline_options
 from fer_sdk.cli.photos import STDIN, Photo, find_photos, read_list
 from fer_sdk.errors import DataError, FerError
@@ -98,14 +98,13 @@ def predict(
     Of several photos as many are worked on at once as the cores allow, each with one thread unless
     --threads says otherwise. A photo that cannot be read is reported on standard error and the
     others go on. A table is written whole or not at all. Exit status: 0 done, 1 some photo failed,
-    2 nothing could start.
+    2 nothing could start, 130 interrupted.
     """
     found = _found(photos or [], from_file, recursive)
-    targets: list[Path | None] = [None] * len(found)
-    if save is not None:
-        targets = _targets([photo.name for photo in found], save)
+    names = [photo.name for photo in found]
+    targets = [None for _ in names] if save is None else _targets(names, save)
     if output is not None:
-        _check_output(output, [photo.name for photo in found], from_file)
+        _check_output(output, names, from_file)
     at_once, model_threads = _shared_cores(len(found), opening.threads)
     try:
         pipeline = replace(opening, threads=model_threads).open()
@@ -113,7 +112,7 @@ def predict(
         complain(error)
         raise typer.Exit(USAGE) from error
     results: list[_Result] = []
-    failed = faces = 0
+    failed = faces = done = 0
     try:
         with pipeline, _table(output, pipeline) as add, _progress(len(found), as_json) as advance:
             for result in _each(pipeline, found, targets, max_faces, at_once):
@@ -128,6 +127,11 @@ def predict(
                 elif not as_json:
                     results.append(result)
                 advance()
+                done += 1
+    except KeyboardInterrupt as stop:
+        unwritten = "" if output is None else f"; not written: {output}"
+        complain(f"interrupted after {done} of {len(found)} photos{unwritten}")
+        raise typer.Exit(INTERRUPTED) from stop
     except DataError as error:
         complain(error)
         raise typer.Exit(SOME_FAILED) from error
@@ -216,7 +220,7 @@ def _shared_cores(photos: int, threads: int | None) -> tuple[int, int | None]:
 def _each(
     pipeline: FerPipeline,
     photos: list[Photo],
-    targets: list[Path | None],
+    targets: Sequence[Path | None],
     max_faces: int | None,
     at_once: int,
 ) -> Iterator[_Result]:
@@ -308,7 +312,7 @@ def _check_output(output: str, photos: list[str], from_file: str | None) -> None
         raise typer.BadParameter("that is one of the inputs", param_hint="--output")
 
 
-def _targets(photos: list[str], save: str) -> list[Path | None]:
+def _targets(photos: list[str], save: str) -> Sequence[Path | None]:
     """Where each annotated photo goes; never onto one of the photos."""
     from fer_sdk.output.atomic import SUFFIXES
 
