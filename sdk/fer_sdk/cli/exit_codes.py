@@ -1,4 +1,4 @@
-"""How a command ends, and how it says what went wrong."""
+"""Exit statuses, and error messages on standard error."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ def complain(error: object) -> None:
 
 
 def plain(text: str) -> str:
-    """A file name may hold bytes that are no text."""
+    """Text that can be printed: file names may hold bytes that are not text."""
     return text.encode(errors="backslashreplace").decode()

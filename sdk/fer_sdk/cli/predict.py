@@ -48,8 +48,8 @@ def predict(
         list[str] | None,
         typer.Argument(
             metavar="PHOTO",
-            help="Picture files, folders of them, patterns in quotes, or - for the content of one "
-            "on standard input.",
+            help="Images, folders of them, patterns in quotes, or - for an image on standard "
+            "input.",
             show_default=False,
         ),
     ] = None,
@@ -57,11 +57,11 @@ def predict(
         str | None,
         typer.Option(
             metavar="LIST",
-            help="A file with a photo on each line; - for standard input.",
+            help="A file with the path of a photo on each line; - for standard input.",
         ),
     ] = None,
     recursive: Annotated[
-        bool, typer.Option("--recursive", "-r", help="Look into the folders in folders too.")
+        bool, typer.Option("--recursive", "-r", help="Search subfolders too.")
     ] = False,
     as_json: Annotated[
         bool,
@@ -80,7 +80,7 @@ def predict(
         str | None,
         typer.Option(
             metavar="PATH",
-            help="Write the photo with its faces drawn to this file; of several photos, into this "
+            help="Write the photo with its faces drawn to this file; for several photos, to this "
             "folder.",
         ),
     ] = None,
@@ -93,12 +93,12 @@ def predict(
     *,
     opening: PipelineOptions,
 ) -> None:
-    """Say which emotions the faces of photos show.
+    """Find the faces in photos and say which emotions they show.
 
-    Of several photos as many are worked on at once as the cores allow, each with one thread unless
-    --threads says otherwise. A photo that cannot be read is reported on standard error and the
-    others go on. A table is written whole or not at all. Exit status: 0 done, 1 some photo failed,
-    2 nothing could start, 130 interrupted.
+    Several photos are processed in parallel, with one thread each unless you set --threads. A photo
+    that cannot be read is reported on standard error, and the others go on. A table is written
+    whole or not at all. Exit status: 0 done, 1 some photo failed, 2 nothing could start, 130
+    interrupted.
     """
     found = _found(photos or [], from_file, recursive)
     names = [photo.name for photo in found]
@@ -145,7 +145,7 @@ def predict(
 
 
 class _Result:
-    """What became of one photo."""
+    """The result for one photo."""
 
     def __init__(self, photo: Photo) -> None:
         self.photo = photo.name
@@ -185,7 +185,7 @@ class _Result:
 
 
 def _found(photos: list[str], from_file: str | None, recursive: bool) -> list[Photo]:
-    """Every picture that was named, of which there is at least one."""
+    """The photos that the arguments stand for; at least one."""
     if [*photos, from_file].count(STDIN) > 1:
         raise typer.BadParameter("standard input can be read only once", param_hint="-")
     if STDIN in (*photos, from_file) and sys.stdin.isatty():
@@ -207,7 +207,7 @@ def _found(photos: list[str], from_file: str | None, recursive: bool) -> list[Ph
 
 
 def _shared_cores(photos: int, threads: int | None) -> tuple[int, int | None]:
-    """How many photos are worked on at once, and the threads of a model run for each."""
+    """How many photos to process at once, and the threads of each model run."""
     from fer_sdk.cpu_count import usable_cores
 
     if photos == 1:
@@ -224,7 +224,7 @@ def _each(
     max_faces: int | None,
     at_once: int,
 ) -> Iterator[_Result]:
-    """What became of each photo, in their order, with no more than a few held at any time."""
+    """The results in the order of the photos, with only a few in memory at any time."""
 
     def look(photo: Photo, target: Path | None) -> _Result:
         result = _Result(photo)
@@ -298,7 +298,7 @@ def _progress(photos: int, as_json: bool) -> Iterator[Callable[[], None]]:
 
 
 def _check_output(output: str, photos: list[str], from_file: str | None) -> None:
-    """See that a table can be written, before anything else is done; never onto an input."""
+    """Check in advance that the table can be written, and that it is none of the inputs."""
     from fer_sdk.output.tables import check_table
 
     goal = Path(output)
@@ -313,7 +313,7 @@ def _check_output(output: str, photos: list[str], from_file: str | None) -> None
 
 
 def _targets(photos: list[str], save: str) -> Sequence[Path | None]:
-    """Where each annotated photo goes; never onto one of the photos."""
+    """The file for each annotated photo; never one of the photos."""
     from fer_sdk.output.atomic import SUFFIXES
 
     goal = Path(save)

@@ -79,7 +79,7 @@ def webcam(
     ] = None,
     frames: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Stop after so many.", show_default="go on"),
+        typer.Option(min=1, metavar="N", help="Stop after this many frames.", show_default="go on"),
     ] = None,
     save: SaveOption = None,
     table: TableOption = None,
