@@ -71,6 +71,6 @@ def test_the_table_of_promises_has_a_row_for_all_that_is_tried() -> None:
     # Of a text that is put together, what stands before the first part that varies.
     tried = {text for test in tests for text in re.findall(r'\btried\(\s*f?"([^"{]+)', test)}
     assert len(tried) > 40
-    again = "run tests/promises.py --write docs/promises.md"
+    again = "run tests/checks.py --write docs/promises.md"
     assert not [text for text in tried if not any(row.startswith(text) for row in rows)], again
     assert not [row for row in rows if not any(row.startswith(text) for text in tried)], again

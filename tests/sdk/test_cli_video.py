@@ -15,22 +15,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import cv2
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 import tiny_models
 import videos
+from checks import tried
 from fer_sdk import cli
 from fer_sdk.cli import webcam
+from fer_sdk.errors import VideoError
 from fer_sdk.image.load import load_image
-from fer_sdk.output.draw import PALETTE
-from fer_sdk.output.timeline import Timeline
 from fer_sdk.stream import Frame
-from fer_sdk.types import Box, Face, Point
 from fer_sdk.video import read as video_module
 from fer_sdk.video.read import open_frames
-from promises import tried
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -306,7 +303,7 @@ def test_no_window_is_a_clear_message(models: tuple[Path, Path]) -> None:
 
 @pytest.mark.usefixtures("camera")
 def test_a_camera_as_lines_of_text(models: tuple[Path, Path]) -> None:
-    status, output, errors = _fer(models, "webcam", "--frames", 5, "--view", "auto")
+    status, output, errors = _fer(models, "webcam", "--frames", 5)
     assert (status, errors) == (0, "")
     lines = [line for line in output.splitlines() if " s  #1 " in line]
     assert len(lines) == 5
@@ -315,7 +312,7 @@ def test_a_camera_as_lines_of_text(models: tuple[Path, Path]) -> None:
 @pytest.mark.usefixtures("camera")
 def test_a_camera_into_files(models: tuple[Path, Path], tmp_path: Path) -> None:
     status, output, _ = _fer(
-        models, "webcam", "--frames", 20, "--view", "none", "--save", tmp_path / "out.avi",
+        models, "webcam", "--frames", 20, "--view", "lines", "--save", tmp_path / "out.avi",
         "-o", tmp_path / "out.csv",
     )  # fmt: skip
     assert status == 0
@@ -340,96 +337,46 @@ def test_a_camera_that_vanishes_keeps_what_was_seen(
 def test_ctrl_c_is_how_a_camera_is_stopped(
     models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop(frame: Frame) -> bool:
+    def stop(frame: Frame) -> None:
         if frame.index == 9:
             raise KeyboardInterrupt
-        return True
 
-    monkeypatch.setitem(webcam._SHOWN, webcam.View.none, lambda: _entered(stop))
+    monkeypatch.setattr(webcam, "_print_line", stop)
     status, output, errors = _fer(
-        models, "webcam", "--view", "none", "--table", tmp_path / "out.csv"
+        models, "webcam", "--view", "lines", "--table", tmp_path / "out.csv"
     )
     assert (status, errors) == (0, "")
     assert "wrote" in output
     assert len((tmp_path / "out.csv").read_text().splitlines()) == 11
 
 
-def _entered(value: Any) -> Any:
-    from contextlib import nullcontext
+@pytest.mark.parametrize(
+    ("camera", "source"), [("1", 1), ("rtsp://host/stream", "rtsp://host/stream")]
+)
+def test_a_camera_goes_by_number_or_by_address(
+    models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, camera: str, source: object
+) -> None:
+    given: list[object] = []
 
-    return nullcontext(value)
+    def stream(_: object, source: object, **settings: object) -> Any:
+        given.append(source)
+        raise VideoError("no camera")
 
-
-def test_the_table_in_the_terminal_names_everybody() -> None:
-    from rich.console import Console
-
-    console = Console(width=100, file=open(os.devnull, "w"), record=True)  # noqa: SIM115, PTH123
-    console.print(webcam._faces(Frame(7, 1.5, 64, 64, (_face(3, "sad"), _face(1, "happy")))))
-    text = console.export_text()
-    assert text.index("#1") < text.index("#3")
-    assert "happy 70%" in text
-    assert "no face" in _export(webcam._faces(Frame(0, 0.0, 64, 64, ())))
-
-
-def _export(table: Any) -> str:
-    from rich.console import Console
-
-    console = Console(width=100, file=open(os.devnull, "w"), record=True)  # noqa: SIM115, PTH123
-    console.print(table)
-    return console.export_text()
+    monkeypatch.setattr("fer_sdk.pipeline.FerPipeline.stream", stream)
+    assert _fer(models, "webcam", "--camera", camera) == (2, "", "fer: no camera\n")
+    assert given == [source]
 
 
-# The timeline
-
-
-def _face(number: int, emotion: str) -> Face:
-    scores = {label: 0.7 if label == emotion else 0.05 for label in tiny_models.EMOTIONS}
-    return Face(Box(10, 10, 30, 30), 0.9, (Point(20, 20),) * 4, emotion, 0.7, scores, number)
-
-
-def test_the_timeline_shows_each_score_as_high_as_it_is() -> None:
-    timeline = Timeline()
-    for i in range(300):
-        faces = [_face(1, "happy" if i < 150 else "sad")]
-        faces += [_face(2, "neutral")] if 100 <= i < 200 else []
-        timeline.add(Frame(i, i / 30, 64, 64, tuple(faces)))
-    first, second = timeline.people()
-    assert (first.track_id, first.frames, first.first, first.last) == (1, 300, 0.0, 299 / 30)
-    assert first.scores["happy"] == pytest.approx(0.375)
-    assert (second.track_id, second.first, second.last) == (2, 100 / 30, 199 / 30)
-    picture = timeline.draw()
-    happy, sad = (np.array(PALETTE[tiny_models.EMOTIONS.index(one)]) for one in ("happy", "sad"))
-    row = picture[84 : 84 + 132]
-
-    def share(columns: slice, color: Any) -> float:
-        return float((abs(row[:, columns].astype(int) - color).sum(-1) < 40).mean())
-
-    left, right = slice(360, 900), slice(1000, 1540)
-    assert share(left, happy) == pytest.approx(0.7, abs=0.03)
-    assert share(left, sad) == pytest.approx(0.05, abs=0.03)
-    assert share(right, sad) == pytest.approx(0.7, abs=0.03)
-    # Before and after they were there, the second person's row is empty.
-    other = picture[84 + 150 : 84 + 150 + 132].astype(int)
-    coloured = (np.ptp(other[:, 330:1572], axis=-1) > 8).any(axis=0)
-    inside = np.nonzero(coloured)[0] / coloured.size * 10
-    assert inside.min() == pytest.approx(100 / 30, abs=0.1)
-    assert inside.max() == pytest.approx(200 / 30, abs=0.15)
-
-
-def test_a_timeline_of_an_hour_stays_small() -> None:
-    timeline = Timeline()
-    for i in range(3600 * 4):
-        timeline.add(Frame(i, i / 4, 64, 64, (_face(1 + i // 400, "happy"), _face(0, "sad"))))
-    timeline._coarsen()
-    assert timeline._bins < 50_000
-    assert timeline.people()[0].track_id == 0
-    assert timeline.people()[0].scores["sad"] == pytest.approx(0.7)
-    assert timeline.draw().shape == (84 + 12 * 150 + 62, 1600, 3)
-
-
-def test_a_timeline_of_nobody_can_be_drawn() -> None:
-    timeline = Timeline()
-    assert timeline.draw().shape[1] == 1600
-    timeline.add(Frame(0, 0.0, 64, 64, ()))
-    assert timeline.people() == []
-    assert timeline.draw().shape[1] == 1600
+@pytest.mark.usefixtures("camera")
+def test_a_window_shows_the_faces_and_ends_when_it_is_closed(
+    models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[Any] = []
+    monkeypatch.setattr(webcam, "_no_window", lambda: None)
+    monkeypatch.setattr(cv2, "imshow", lambda _, image: shown.append(image))
+    monkeypatch.setattr(cv2, "waitKey", lambda _: ord("q") if len(shown) == 3 else -1)
+    monkeypatch.setattr(cv2, "getWindowProperty", lambda *_: 1.0)
+    monkeypatch.setattr(cv2, "destroyAllWindows", lambda: None)
+    status, _, errors = _fer(models, "webcam")
+    assert (status, errors, len(shown)) == (0, "", 3)
+    assert shown[0].shape == (64, 64, 3)

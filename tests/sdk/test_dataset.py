@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 import tiny_models
 from fer_sdk import cli, dataset
 from fer_sdk.dataset import DatasetSummary, predict_dataset
-from fer_sdk.errors import DataError, SettingError
+from fer_sdk.errors import DataError
 from fer_sdk.pipeline import FerPipeline
 
 pa = pytest.importorskip("pyarrow", reason="needs the ray extra")
@@ -128,9 +128,7 @@ def test_parquet_of_each_kind_keeps_its_other_columns(
 def test_pictures_may_be_plain_binary(opener: partial[FerPipeline], tmp_path: Path) -> None:
     paths = _folder(tmp_path / "pictures", 3)
     content = pa.array([Path(path).read_bytes() for path in paths], pa.binary())
-    with opener() as pipeline:
-        labels = pipeline.info.labels
-    worker = dataset._Worker(opener, "image", labels)
+    worker = dataset.FacesWorker("image", opener)
     found = worker(pa.table({"id": [7, 8, 9], "image": content}))
     assert found.column_names == ["id", "faces", "error"]
     assert found.column("faces").to_pylist() == _expected(opener, paths)
@@ -138,9 +136,10 @@ def test_pictures_may_be_plain_binary(opener: partial[FerPipeline], tmp_path: Pa
 
 def test_one_file_is_work_for_every_worker(cluster: None, tmp_path: Path) -> None:
     pq.write_table(pa.table({"path": [f"{i}.png" for i in range(20)]}), tmp_path / "in.parquet")
-    images = dataset._read(tmp_path / "in.parquet", None, batch_size=4)
+    rows, column = dataset._read(tmp_path / "in.parquet", None, batch_size=4)
+    assert column == "path"
     # A worker takes a block at a time.
-    assert images.rows.materialize().num_blocks() == 5
+    assert rows.materialize().num_blocks() == 5
 
 
 def test_a_killed_worker_loses_and_doubles_nothing(
@@ -192,24 +191,20 @@ def _working_worker(run: threading.Thread) -> Any:
 @pytest.mark.parametrize(
     ("make", "settings", "message"),
     [
-        (lambda folder: None, {}, "there is no such folder or file"),
-        (lambda folder: folder.mkdir(), {}, "neither a folder that holds pictures"),
+        (lambda folder: None, {}, "there is no such file or folder"),
+        (lambda folder: folder.mkdir(), {}, "holds neither images nor Parquet files"),
         (
             lambda folder: pq.write_table(pa.table({"name": ["a"]}), _inside(folder)),
             {},
-            "has no column image or bytes or path; its columns are name",
-        ),
-        (
-            lambda folder: pq.write_table(pa.table({"image": [1]}), _inside(folder)),
-            {},
-            "column image must hold pictures",
+            "needs a column image or bytes or path, and none that is called faces or error. Its "
+            "columns are name",
         ),
         (
             lambda folder: pq.write_table(
                 pa.table({"image": ["a"], "error": ["b"]}), _inside(folder)
             ),
             {},
-            "has a column error already",
+            "none that is called faces or error",
         ),
         (lambda folder: _inside(folder).write_bytes(b"PAR1"), {}, "cannot be read as Parquet"),
         (lambda folder: _folder(folder, 2), {"column": "image"}, "has no column 'image'"),
@@ -236,13 +231,9 @@ def _inside(folder: Path) -> Path:
     return folder / "table.parquet"
 
 
-def test_an_output_that_exists_and_settings_below_one_are_refused(
-    opener: partial[FerPipeline], tmp_path: Path
-) -> None:
-    with pytest.raises(DataError, match="exists; name a folder that does not"):
+def test_an_output_that_exists_is_refused(opener: partial[FerPipeline], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="already exists"):
         predict_dataset(tmp_path, tmp_path, open_pipeline=opener)
-    with pytest.raises(SettingError, match="workers must be at least 1"):
-        predict_dataset(tmp_path, tmp_path / "out", open_pipeline=opener, workers=0)
 
 
 def test_the_command_says_what_was_done(

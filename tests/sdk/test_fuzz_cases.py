@@ -9,7 +9,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from promises import tried
+from checks import tried
 
 _FUZZ = Path(__file__).resolve().parents[1] / "fuzz"
 _specification = importlib.util.spec_from_file_location("fuzz_targets", _FUZZ / "targets.py")

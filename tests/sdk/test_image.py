@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as np_st
 from PIL import Image, ImageFile, ImageOps, features
 
+from checks import tried
 from fer_sdk.errors import FerError, ImageError
 from fer_sdk.image.load import load_image, to_gray
-from promises import tried
 
 WIDTH, HEIGHT = 40, 29
 

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 import tiny_models
+from checks import tried
 from fer_sdk import Face, FerPipeline, PipelineClosedError
 from fer_sdk.detectors.mediapipe import installed_version, refusal
-from promises import tried
 
 _DETECTORS = ["blazeface", "mediapipe", None]
 

@@ -26,9 +26,9 @@ from hypothesis.extra import numpy as np_st
 from PIL import Image, ImageOps
 
 import tiny_models
+from checks import tried
 from fer_sdk import Face, FerPipeline, ImageError, SettingError, load_image
 from fer_sdk.detectors.mediapipe import installed_version, refusal
-from promises import tried
 
 _CASES = Path(__file__).resolve().parents[1] / "fuzz" / "cases" / "decode"
 _few = settings(

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 import tiny_models
+from checks import tried
 from fer_sdk import FerPipeline
 from fer_sdk.errors import FerError, ModelError
 from fer_sdk.models.emotion import EmotionModel
 from fer_sdk.models.landmarks import LandmarksModel
 from fer_sdk.models.session import MAX_MODEL_BYTES, read_model
-from promises import tried
 
 _WHOLE = tiny_models.emotion_model()
 _few = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -25,6 +25,7 @@ from PIL import Image as PillowImage
 
 import tiny_models
 import videos
+from checks import tried
 from fer_sdk.detectors.base import Detection
 from fer_sdk.errors import ImageError, PipelineClosedError, SettingError, VideoError
 from fer_sdk.image.crop import Square, centred_square
@@ -35,7 +36,6 @@ from fer_sdk.types import Box, Face, Point
 from fer_sdk.video import read as video_module
 from fer_sdk.video.read import Shot, open_frames, read_facts
 from fer_sdk.video.write import open_video
-from promises import tried
 
 LIMITS = {"max_pixels": 10**8, "max_bytes": 10**8}
 KINDS = tuple(videos.CODECS)

@@ -30,7 +30,7 @@ app = typer.Typer(
 )
 
 _Data = Annotated[
-    Path, typer.Argument(help="fer2013.csv, fer2013.csv.gz, or a folder train/<label>/*.png")
+    Path, typer.Argument(help="fer2013.csv, fer2013.csv.gz, or a folder train/LABEL/*.png")
 ]
 _Config = Annotated[
     Path | None,
@@ -173,7 +173,7 @@ def evaluate_model(
     data: Annotated[
         Path,
         typer.Option(
-            "--data", "-d", help="fer2013.csv, fer2013.csv.gz, or a folder train/<label>/*.png"
+            "--data", "-d", help="fer2013.csv, fer2013.csv.gz, or a folder train/LABEL/*.png"
         ),
     ],
     split: Annotated[str, typer.Option(help="Training, PublicTest or PrivateTest.")] = "PublicTest",

@@ -1,8 +1,9 @@
-"""``fer dataset``: the faces of many pictures, on many cores or machines."""
+"""``fer dataset``: the faces in many images, on many cores or machines."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from contextlib import redirect_stdout
 from dataclasses import replace
@@ -29,29 +30,30 @@ def dataset(
     source: Annotated[
         Path,
         typer.Argument(
-            metavar="SOURCE", help="Folder of pictures, or a Parquet file or a folder of them."
+            metavar="SOURCE", help="Folder of images, a Parquet file, or a folder of Parquet files."
         ),
     ],
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="FOLDER", help="Folder of Parquet files to write."),
+        typer.Option("--output", "-o", metavar="FOLDER", help="New folder for the Parquet files."),
     ],
     column: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Column of the Parquet that holds pictures or their paths.",
+            help="Column of the Parquet files that holds images or their paths.",
             show_default="image, bytes or path",
         ),
     ] = None,
     workers: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="Processes, each with a pipeline.", show_default="one a core"
+            min=1, metavar="N", help="Processes, each with a pipeline.", show_default="one per core"
         ),
     ] = None,
     gpus_per_worker: Annotated[
-        float, typer.Option(min=0, metavar="N", help="GPUs of each worker; 0.5 lets two share one.")
+        float,
+        typer.Option(min=0, metavar="N", help="GPUs for each worker; 0.5 lets two share one."),
     ] = 0,
     batch_size: Annotated[
         int, typer.Option(min=1, metavar="N", help="Images that go through the models together.")
@@ -60,15 +62,17 @@ def dataset(
     *,
     opening: PipelineOptions,
 ) -> None:
-    """Find the faces of a whole dataset, by Ray Data: pip install 'fer-sdk[ray]'.
+    """Find the faces in a whole dataset with Ray Data: pip install 'fer-sdk[ray]'.
 
-    The output has one row for each row of the source, with the faces or the error. Exit status: 0
-    done, 1 some picture failed, 2 nothing was written.
+    Each image gives one row of the output, with its faces or the error. Exit status: 0 done, 1 some
+    image failed, 2 nothing was written.
     """
     try:
         from fer_sdk.dataset import predict_dataset
 
-        # What Ray says, of a worker that died for one, is no result.
+        if not sys.stderr.isatty():
+            os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+        # Ray's own messages, for example of a worker that died, are no result.
         with redirect_stdout(sys.stderr):
             summary = predict_dataset(
                 source,
@@ -77,16 +81,13 @@ def dataset(
                 workers=workers,
                 gpus_per_worker=gpus_per_worker,
                 batch_size=batch_size,
-                progress=sys.stderr.isatty(),
                 open_pipeline=replace(opening, threads=opening.threads or 1).open,
             )
     except FerError as error:
         complain(error)
         raise typer.Exit(USAGE) from error
-    if as_json:
-        print(json.dumps(summary.to_dict()))
-    else:
-        print(f"{summary.images} images, {summary.faces} faces, {summary.failed} failed: {output}")
+    words = f"{summary.images} images, {summary.faces} faces, {summary.failed} failed: {output}"
+    print(json.dumps(summary.to_dict()) if as_json else words)
     if summary.left_out:
         complain(describe_left_out(summary.left_out))
     if summary.failed or any(kind in summary.left_out for kind in HEIC):

@@ -1,4 +1,4 @@
-"""How a command ends, and how it says what went wrong."""
+"""Exit statuses, and error messages on standard error."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import logging
 import sys
 import warnings
 
-SOME_FAILED, USAGE = 1, 2
-"""Exit statuses: some input failed; nothing could start."""
+SOME_FAILED, USAGE, INTERRUPTED = 1, 2, 130
+"""Exit statuses: some input failed; nothing could start; Ctrl+C, as shells have it."""
 
 
 def complain(error: object) -> None:
@@ -26,5 +26,5 @@ class _Complaints(logging.Handler):
 
 
 def plain(text: str) -> str:
-    """A file name may hold bytes that are no text."""
+    """Text that can be printed: file names may hold bytes that are not text."""
     return text.encode(errors="backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""The options of every command that opens a pipeline, and the pipeline that they open."""
+"""The options that all commands with a pipeline share."""
 
 from __future__ import annotations
 
@@ -38,15 +38,14 @@ class PrecisionChoice(StrEnum):
 def _device(name: str) -> str:
     if name not in get_args(Device) and not name.endswith("ExecutionProvider"):
         raise typer.BadParameter(
-            f"{name!r} is none of {', '.join(get_args(Device))}, nor onnxruntime's name of a "
-            "provider"
+            f"{name!r} is neither one of {', '.join(get_args(Device))} nor a provider of onnxruntime"
         )
     return name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineOptions:
-    """What a pipeline is opened with. Can be pickled."""
+    """The settings of a pipeline. Can be pickled."""
 
     detector: Annotated[
         DetectorChoice,
@@ -94,8 +93,7 @@ class PipelineOptions:
             callback=_device,
             autocompletion=lambda: list(get_args(Device)),
             help=f"Where the models run: {', '.join(get_args(Device))}, or another provider by "
-            "onnxruntime's name of it, by an onnxruntime that is built for it. A device that is "
-            "named is a promise.",
+            "its name in onnxruntime. If you name a device, it is used or an error is raised.",
         ),
     ] = "auto"
     provider_option: Annotated[
@@ -103,8 +101,8 @@ class PipelineOptions:
         typer.Option(
             rich_help_panel=_PANEL,
             metavar="NAME=VALUE",
-            help="An option of onnxruntime for the named device, such as device_type=GPU with "
-            "openvino. May be given several times.",
+            help="An option of onnxruntime for the named device, such as device_type=GPU for "
+            "openvino. Repeat it for more options.",
         ),
     ] = None
     precision: Annotated[
@@ -112,8 +110,8 @@ class PipelineOptions:
         typer.Option(
             rich_help_panel=_PANEL,
             metavar="NAME",
-            help=f"Of the models: {', '.join(PrecisionChoice)}. By itself int8 on the CPU, and "
-            "what suits the device else.",
+            help=f"Precision of the models: {', '.join(PrecisionChoice)}. auto takes int8 on the "
+            "CPU, and what suits the device elsewhere.",
         ),
     ] = PrecisionChoice.auto
     threads: Annotated[
@@ -122,8 +120,8 @@ class PipelineOptions:
             rich_help_panel=_PANEL,
             min=1,
             metavar="N",
-            help="Threads of one model run.",
-            show_default="every core; 1 where pictures go side by side",
+            help="Threads for one model run.",
+            show_default="all cores; 1 if images are processed in parallel",
         ),
     ] = None
     emotion_model: Annotated[
@@ -131,7 +129,7 @@ class PipelineOptions:
         typer.Option(
             rich_help_panel=_PANEL,
             metavar="FILE",
-            help="An emotion model of your own, made by fer-export.",
+            help="Your own emotion model, made by fer-export.",
         ),
     ] = None
     landmarks_model: Annotated[
@@ -139,12 +137,12 @@ class PipelineOptions:
         typer.Option(
             rich_help_panel=_PANEL,
             metavar="FILE",
-            help="A landmarks model of your own, made by fer-export.",
+            help="Your own landmarks model, made by fer-export.",
         ),
     ] = None
 
     def open(self) -> FerPipeline:
-        """Open it.
+        """Open the pipeline.
 
         Raises:
             typer.BadParameter: a provider option is not a name and a value.
@@ -171,9 +169,9 @@ class PipelineOptions:
 
 
 def with_pipeline_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command every option of ``PipelineOptions`` in the place of its parameter ``opening``.
+    """Replace a command's parameter ``opening`` by the options of ``PipelineOptions``.
 
-    typer knows no group of options that commands share; it reads a command's signature.
+    typer has no groups of options that commands share; it reads a command's signature.
     """
     hints = get_type_hints(PipelineOptions, include_extras=True)
     shared = [

@@ -1,4 +1,4 @@
-"""What the commands that watch a video write: a video, a table and a timeline."""
+"""What the commands for video write: a video, a table and a timeline."""
 
 from __future__ import annotations
 
@@ -40,7 +40,11 @@ TableOption = Annotated[
 ]
 TimelineOption = Annotated[
     Path | None,
-    typer.Option(metavar="PICTURE", help="Draw how the scores of each person went over time."),
+    typer.Option(
+        metavar="PICTURE",
+        help="Draw a chart of each person's scores over time. Needs matplotlib: pip install "
+        "'fer-sdk[plot]'.",
+    ),
 ]
 DetectEvery = Annotated[
     int,
@@ -53,14 +57,16 @@ Smoothing = Annotated[
     typer.Option(
         min=0,
         metavar="SECONDS",
-        help="Time constant of the smoothing of scores: of a change 63 % show after this time. 0 "
-        "gives each frame's own scores.",
+        help="Time constant for smoothing the scores: 63 % of a change shows after this time. "
+        "0 turns smoothing off.",
     ),
 ]
 Keep = Annotated[
     float,
     typer.Option(
-        min=0.001, metavar="SECONDS", help="How long a face may be hidden and keep its number."
+        min=0.001,
+        metavar="SECONDS",
+        help="How long a hidden face keeps its number.",
     ),
 ]
 MaxFaces = Annotated[
@@ -82,12 +88,13 @@ class Outputs:
         return [path for path in (self.save, self.table, self.timeline) if path is not None]
 
     def check(self, source: Path | None) -> None:
-        """See before anything is done that they can be written; never onto the input.
+        """Check in advance that they can be written, and that none is the input.
 
         Raises:
             typer.BadParameter: one cannot.
         """
         from fer_sdk.output.atomic import SUFFIXES
+        from fer_sdk.output.chart import check_timeline
         from fer_sdk.output.tables import check_table
         from fer_sdk.video.write import check_video
 
@@ -106,6 +113,8 @@ class Outputs:
                     check_table(path)
                 elif path.suffix.lower() not in SUFFIXES:
                     raise VideoError(f"{path}: pictures are written as {', '.join(SUFFIXES)}")
+                else:
+                    check_timeline()
             except FerError as error:
                 raise typer.BadParameter(str(error), param_hint=hint) from error
             if not path.parent.is_dir():
@@ -124,6 +133,7 @@ class Outputs:
             FerError: a file cannot be written.
         """
         from fer_sdk.output.atomic import save_image
+        from fer_sdk.output.chart import draw_timeline
 
         with ExitStack() as stack:
             takers: list[Callable[[Frame], None]] = [timeline.add]
@@ -138,7 +148,7 @@ class Outputs:
 
             yield take
             if self.timeline is not None:
-                save_image(timeline.draw(), self.timeline)
+                save_image(draw_timeline(timeline), self.timeline)
 
 
 @contextmanager
@@ -177,7 +187,7 @@ def _rows(path: Path, labels: tuple[str, ...]) -> Iterator[Callable[[Frame], Non
 
 
 class Seen:
-    """How far it came, and what is wrong with the video, if what there is of it can be used."""
+    """How many frames were read, and what is wrong with the video if only a part can be read."""
 
     def __init__(self) -> None:
         self.frames = 0
@@ -185,10 +195,10 @@ class Seen:
         self.problem: VideoError | None = None
 
     def all_of(self, frames: Iterator[Frame]) -> Iterator[Frame]:
-        """The frames that there are.
+        """Pass on the frames that can be read.
 
         Raises:
-            VideoError: there are none.
+            VideoError: no frame can be read.
         """
         try:
             for frame in frames:
@@ -207,7 +217,7 @@ class Seen:
         return (self.frames - 1) / self.time if self.frames > 1 and self.time > 0 else USUAL_RATE
 
     def report(self, outputs: Outputs) -> None:
-        """Say on standard error what was done, after it was broken off."""
+        """Say on standard error what was done before the end came early."""
         unwritten = f"; not written: {names(outputs.paths)}" if outputs.paths else ""
         complain(f"{self.frames} frames were done, to {self.time:.2f} s{unwritten}")
 
@@ -241,9 +251,9 @@ def print_people(people: list[Person], rate: float) -> None:
         )
     console.print(table)
     if len(people) > _MOST_ROWS:
-        console.print(f"and {len(people) - _MOST_ROWS} more, seen for less")
+        console.print(f"and {len(people) - _MOST_ROWS} more, seen for less time")
 
 
 def names(paths: list[Path]) -> str:
-    """Files as a sentence names them."""
+    """The names of files, separated by commas."""
     return plain(", ".join(map(str, paths)))

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fer_sdk.cli.app import app
-from fer_sdk.cli.exit_codes import SOME_FAILED, USAGE, complain, plain
+from fer_sdk.cli.exit_codes import INTERRUPTED, SOME_FAILED, USAGE, complain, plain
 from fer_sdk.cli.options import PipelineOptions, with_pipeline_options
 from fer_sdk.cli.photos import STDIN, Photo, find_photos, read_list
-from fer_sdk.cli.wide import Column, fitted, terminal
 from fer_sdk.errors import DataError, FerError
 from fer_sdk.image.folder import HEIC, describe_left_out
 
@@ -28,15 +27,6 @@ if TYPE_CHECKING:
     from fer_sdk.pipeline import FerPipeline
     from fer_sdk.types import Face
 
-# The first is cut to what room there is; those of the least weight are left out first.
-_COLUMNS = (
-    Column("photo", weight=5),
-    Column("emotion", style="bold", weight=4),
-    Column("then", style="dim", weight=2),
-    Column("x, y", right=True, weight=0),
-    Column("size", right=True, weight=1),
-    Column("detection", right=True, weight=3),
-)
 # Each holds a decoded picture, which may be large.
 _MOST_AT_ONCE = 16
 
@@ -59,8 +49,8 @@ def predict(
         list[str] | None,
         typer.Argument(
             metavar="PHOTO",
-            help="Picture files, folders of them, patterns in quotes, or - for the content of one "
-            "on standard input.",
+            help="Images, folders of them, patterns in quotes, or - for an image on standard "
+            "input.",
             show_default=False,
         ),
     ] = None,
@@ -68,11 +58,11 @@ def predict(
         str | None,
         typer.Option(
             metavar="LIST",
-            help="A file with a photo on each line; - for standard input.",
+            help="A file with the path of a photo on each line; - for standard input.",
         ),
     ] = None,
     recursive: Annotated[
-        bool, typer.Option("--recursive", "-r", help="Look into the folders in folders too.")
+        bool, typer.Option("--recursive", "-r", help="Search subfolders too.")
     ] = False,
     as_json: Annotated[
         bool,
@@ -91,7 +81,7 @@ def predict(
         str | None,
         typer.Option(
             metavar="PATH",
-            help="Write the photo with its faces drawn to this file; of several photos, into this "
+            help="Write the photo with its faces drawn to this file; for several photos, to this "
             "folder.",
         ),
     ] = None,
@@ -104,19 +94,18 @@ def predict(
     *,
     opening: PipelineOptions,
 ) -> None:
-    """Say which emotions the faces of photos show.
+    """Find the faces in photos and say which emotions they show.
 
-    Of several photos as many are worked on at once as the cores allow, each with one thread unless
-    --threads says otherwise. Photos that cannot be read, and files of folders that are no photos,
-    are reported on standard error; the others go on. A table is written whole or not at all. Exit
-    status: 0 done, 1 some photo failed, 2 nothing could start.
+    Several photos are processed in parallel, with one thread each unless you set --threads. Photos
+    that cannot be read, and files in folders that are no photos, are reported on standard error,
+    and the others go on. A table is written whole or not at all. Exit status: 0 done, 1 some photo
+    failed, 2 nothing could start, 130 interrupted.
     """
     found, unread = _found(photos or [], from_file, recursive)
-    targets: list[Path | None] = [None] * len(found)
-    if save is not None:
-        targets = _targets([photo.name for photo in found], save)
+    names = [photo.name for photo in found]
+    targets = [None for _ in names] if save is None else _targets(names, save)
     if output is not None:
-        _check_output(output, [photo.name for photo in found], from_file)
+        _check_output(output, names, from_file)
     at_once, model_threads = _shared_cores(len(found), opening.threads)
     try:
         pipeline = replace(opening, threads=model_threads).open()
@@ -124,7 +113,7 @@ def predict(
         complain(error)
         raise typer.Exit(USAGE) from error
     results: list[_Result] = []
-    failed = faces = 0
+    failed = faces = done = 0
     try:
         with pipeline, _table(output, pipeline) as add, _progress(len(found), as_json) as advance:
             for result in _each(pipeline, found, targets, max_faces, at_once):
@@ -139,6 +128,11 @@ def predict(
                 elif not as_json:
                     results.append(result)
                 advance()
+                done += 1
+    except KeyboardInterrupt as stop:
+        unwritten = "" if output is None else f"; not written: {output}"
+        complain(f"interrupted after {done} of {len(found)} photos{unwritten}")
+        raise typer.Exit(INTERRUPTED) from stop
     except DataError as error:
         complain(error)
         raise typer.Exit(SOME_FAILED) from error
@@ -152,7 +146,7 @@ def predict(
 
 
 class _Result:
-    """What became of one photo."""
+    """The result for one photo."""
 
     def __init__(self, photo: Photo) -> None:
         self.photo = photo.name
@@ -217,7 +211,7 @@ def _found(photos: list[str], from_file: str | None, recursive: bool) -> tuple[l
 
 
 def _shared_cores(photos: int, threads: int | None) -> tuple[int, int | None]:
-    """How many photos are worked on at once, and the threads of a model run for each."""
+    """How many photos to process at once, and the threads of each model run."""
     from fer_sdk.cpu_count import usable_cores
 
     if photos == 1:
@@ -230,11 +224,11 @@ def _shared_cores(photos: int, threads: int | None) -> tuple[int, int | None]:
 def _each(
     pipeline: FerPipeline,
     photos: list[Photo],
-    targets: list[Path | None],
+    targets: Sequence[Path | None],
     max_faces: int | None,
     at_once: int,
 ) -> Iterator[_Result]:
-    """What became of each photo, in their order, with no more than a few held at any time."""
+    """The results in the order of the photos, with only a few in memory at any time."""
 
     def look(photo: Photo, target: Path | None) -> _Result:
         result = _Result(photo)
@@ -308,7 +302,7 @@ def _progress(photos: int, as_json: bool) -> Iterator[Callable[[], None]]:
 
 
 def _check_output(output: str, photos: list[str], from_file: str | None) -> None:
-    """See that a table can be written, before anything else is done; never onto an input."""
+    """Check in advance that the table can be written, and that it is none of the inputs."""
     from fer_sdk.output.tables import check_table
 
     goal = Path(output)
@@ -322,8 +316,8 @@ def _check_output(output: str, photos: list[str], from_file: str | None) -> None
         raise typer.BadParameter("that is one of the inputs", param_hint="--output")
 
 
-def _targets(photos: list[str], save: str) -> list[Path | None]:
-    """Where each annotated photo goes; never onto one of the photos."""
+def _targets(photos: list[str], save: str) -> Sequence[Path | None]:
+    """The file for each annotated photo; never one of the photos."""
     from fer_sdk.output.atomic import SUFFIXES
 
     goal = Path(save)
@@ -360,30 +354,43 @@ def _targets(photos: list[str], save: str) -> list[Path | None]:
 
 
 def _print_faces(results: list[_Result]) -> None:
+    from rich.console import Console
+    from rich.table import Table
     from rich.text import Text
 
-    console = terminal()
-    rows = [row for result in results if result.faces is not None for row in _rows_of(result)]
-    if rows:
-        console.print(fitted(console, _COLUMNS, rows))
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        # A file has no edge at which lines must break.
+        console.width = 10_000
+    table = Table(header_style="bold")
+    table.add_column("photo", overflow="fold", min_width=12)
+    table.add_column("emotion", style="bold", no_wrap=True)
+    table.add_column("then", style="dim", no_wrap=True)
+    for title in ("x, y", "size", "detection"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for result in results:
+        if result.faces is not None:
+            for row in _rows_of(result):
+                table.add_row(*map(Text, row))
+    if table.row_count:
+        console.print(table)
     for result in results:
         if result.saved is not None:
             console.print(Text(f"saved {plain(result.saved)}"), soft_wrap=True)
 
 
-def _rows_of(result: _Result) -> Iterator[dict[str, str]]:
+def _rows_of(result: _Result) -> Iterator[list[str]]:
     photo = plain(result.photo)
     if not result.faces:
-        yield {"photo": photo, "emotion": "no face"}
+        yield [photo, "no face"]
     for face in result.faces or ():
-        first, second = sorted(face.scores.items(), key=lambda score: -score[1])[:2]
-        sure = face.detection_score
-        yield {
-            "photo": photo,
-            "emotion": f"{first[0]} {first[1]:.0%}",
-            "then": f"{second[0]} {second[1]:.0%}",
-            "x, y": f"{face.box.x:.0f}, {face.box.y:.0f}",
-            "size": f"{face.box.width:.0f}x{face.box.height:.0f}",
-            "detection": "" if sure is None else f"{sure:.0%}",
-        }
+        first, second = sorted(face.scores.items(), key=lambda item: -item[1])[:2]
+        yield [
+            photo,
+            f"{first[0]} {first[1]:.0%}",
+            f"{second[0]} {second[1]:.0%}",
+            f"{face.box.x:.0f}, {face.box.y:.0f}",
+            f"{face.box.width:.0f}x{face.box.height:.0f}",
+            "" if face.detection_score is None else f"{face.detection_score:.0%}",
+        ]
         photo = ""

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from fer_sdk.cli.app import app
-from fer_sdk.cli.exit_codes import SOME_FAILED, USAGE, complain
+from fer_sdk.cli.exit_codes import INTERRUPTED, SOME_FAILED, USAGE, complain
 from fer_sdk.cli.options import PipelineOptions, with_pipeline_options
 from fer_sdk.cli.outputs import (
     DetectEvery,
@@ -28,9 +28,6 @@ from fer_sdk.cli.outputs import (
     print_people,
 )
 from fer_sdk.errors import FerError, VideoError
-
-INTERRUPTED = 130
-"""Exit status after Ctrl+C, as shells have it."""
 
 
 @app.command(

@@ -7,7 +7,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,27 +32,22 @@ from fer_sdk.cli.outputs import (
 from fer_sdk.errors import FerError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from fer_sdk.stream import Frame
 
 _WINDOW = "fer webcam: q ends it"
 _FILM_RATE = 30.0
-_BAR = 24
 _ESCAPE = 27
 
 
 class View(StrEnum):
-    auto = "auto"
     window = "window"
-    table = "table"
     lines = "lines"
-    none = "none"
 
 
 @app.command(
     epilog="Examples:\n\n"
     "fer webcam\n\n"
+    "fer webcam --camera rtsp://192.168.1.9/stream --view lines\n\n"
     "fer webcam --camera 1 --seconds 60 --timeline minute.png\n\n"
     "fer webcam --save me.mp4 --table me.csv\n\n"
     "fer webcam --json | jq -r '.faces[0].emotion // empty'"
@@ -60,17 +55,22 @@ class View(StrEnum):
 @with_pipeline_options
 def webcam(
     camera: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Number of the camera; 0 is the first.")
-    ] = 0,
+        str,
+        typer.Option(
+            metavar="CAMERA",
+            help="Number of the camera (0 is the first), a device such as /dev/video0, or an "
+            "address such as rtsp://192.168.1.9/stream.",
+        ),
+    ] = "0",
     view: Annotated[
-        View,
+        View | None,
         typer.Option(
             metavar="NAME",
-            help=f"How to show it: {', '.join(View)}. A window needs a screen and an OpenCV with "
-            "windows. By itself it is one where that is there, else a table in the terminal, else "
-            "lines of text.",
+            help="How to show the faces: in a window, or as lines of text. A window needs a screen "
+            "and opencv-python in place of opencv-python-headless.",
+            show_default="window if there can be one, else lines",
         ),
-    ] = View.auto,
+    ] = None,
     seconds: Annotated[
         float | None,
         typer.Option(
@@ -79,7 +79,7 @@ def webcam(
     ] = None,
     frames: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Stop after so many.", show_default="go on"),
+        typer.Option(min=1, metavar="N", help="Stop after this many frames.", show_default="go on"),
     ] = None,
     save: SaveOption = None,
     table: TableOption = None,
@@ -102,7 +102,7 @@ def webcam(
 
     outputs = Outputs(save, table, timeline)
     outputs.check(None)
-    shown = View.none if as_json else _chosen(view)
+    shown = None if as_json else _chosen(view)
     people, seen = Timeline(), Seen()
     try:
         pipeline = opening.open()
@@ -113,7 +113,7 @@ def webcam(
         with pipeline:
             # Before any file is begun: most often it is the camera that is not there.
             stream = pipeline.stream(
-                camera,
+                int(camera) if camera.isdecimal() else camera,
                 max_faces=max_faces,
                 detect_every=detect_every,
                 smoothing=smoothing or None,
@@ -123,16 +123,18 @@ def webcam(
             with (
                 closing(stream),
                 outputs.open(pipeline.info.labels, _FILM_RATE, people) as take,
-                _SHOWN[shown]() as show,
-                # It is how a camera is stopped.
+                _window() if shown is View.window else nullcontext() as show,
+                # Ctrl+C is how a camera is stopped.
                 suppress(KeyboardInterrupt),
             ):
                 for frame in seen.all_of(stream):
                     take(frame)
                     if as_json:
                         print(json.dumps(frame.to_dict()), flush=True)
-                    last = frame.index + 1 == frames or frame.time >= (seconds or math.inf)
-                    if not show(frame) or last:
+                    elif shown is View.lines:
+                        _print_line(frame)
+                    closed = show is not None and not show(frame)
+                    if closed or frame.index + 1 == frames or frame.time >= (seconds or math.inf):
                         break
     except FerError as error:
         complain(error)
@@ -148,20 +150,16 @@ def webcam(
         raise typer.Exit(SOME_FAILED)
 
 
-def _chosen(view: View) -> View:
-    """Where faces can be shown here.
+def _chosen(view: View | None) -> View:
+    """How to show the faces here.
 
     Raises:
         typer.BadParameter: a window was asked for and there can be none.
     """
-    problem = _no_window() if view in (View.auto, View.window) else None
+    problem = None if view is View.lines else _no_window()
     if view is View.window and problem is not None:
         raise typer.BadParameter(problem, param_hint="--view")
-    if view is not View.auto:
-        return view
-    if problem is None:
-        return View.window
-    return View.table if sys.stdout.isatty() else View.lines
+    return view or (View.window if problem is None else View.lines)
 
 
 def _no_window() -> str | None:
@@ -170,7 +168,7 @@ def _no_window() -> str | None:
 
     if not cv2.currentUIFramework():
         return (
-            "this OpenCV was built without windows: use --view table, or put opencv-python in the "
+            "this OpenCV was built without windows: use --view lines, or install opencv-python in "
             "place of opencv-python-headless"
         )
     # Without a screen, some of its toolkits end the whole process.
@@ -179,12 +177,9 @@ def _no_window() -> str | None:
     return None
 
 
-Show = Callable[["Frame"], bool]
-"""Shows a frame; says whether to go on."""
-
-
 @contextmanager
-def _window() -> Iterator[Show]:
+def _window() -> Iterator[Callable[[Frame], bool]]:
+    """A function that shows a frame; it returns whether the window is still open."""
     import cv2
 
     from fer_sdk.output.draw import annotate
@@ -202,60 +197,8 @@ def _window() -> Iterator[Show]:
         cv2.destroyAllWindows()
 
 
-@contextmanager
-def _table() -> Iterator[Show]:
-    from rich.console import Console
-    from rich.live import Live
-
-    with Live(console=Console(), auto_refresh=False, transient=True) as live:
-
-        def show(frame: Frame) -> bool:
-            live.update(_faces(frame), refresh=True)
-            return True
-
-        yield show
-
-
-def _faces(frame: Frame) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    from fer_sdk.output.timeline import clock
-
-    table = Table(
-        header_style="bold",
-        title=f"{clock(frame.time)}  frame {frame.index}  Ctrl+C ends",
-        title_justify="left",
+def _print_line(frame: Frame) -> None:
+    faces = ", ".join(
+        f"#{face.track_id} {face.emotion} {face.confidence:.0%}" for face in frame.faces
     )
-    table.add_column("person", justify="right")
-    table.add_column("emotion", no_wrap=True, min_width=14)
-    table.add_column("scores", no_wrap=True)
-    for face in sorted(frame.faces, key=lambda face: face.track_id or 0):
-        scores = sorted(face.scores.items(), key=lambda score: -score[1])[:3]
-        bars = "\n".join(f"{'█' * round(_BAR * score):<{_BAR}} {label}" for label, score in scores)
-        table.add_row(
-            f"#{face.track_id}", Text(f"{face.emotion} {face.confidence:.0%}", style="bold"), bars
-        )
-    if not frame.faces:
-        table.add_row("", Text("no face", style="dim"), "")
-    return table
-
-
-@contextmanager
-def _lines() -> Iterator[Show]:
-    def show(frame: Frame) -> bool:
-        faces = ", ".join(
-            f"#{face.track_id} {face.emotion} {face.confidence:.0%}" for face in frame.faces
-        )
-        print(f"{frame.time:8.2f} s  {faces or 'no face'}", flush=True)
-        return True
-
-    yield show
-
-
-@contextmanager
-def _nothing() -> Iterator[Show]:
-    yield lambda frame: True
-
-
-_SHOWN = {View.window: _window, View.table: _table, View.lines: _lines, View.none: _nothing}
+    print(f"{frame.time:8.2f} s  {faces or 'no face'}", flush=True)

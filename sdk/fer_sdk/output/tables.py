@@ -23,7 +23,7 @@ _ROWS_A_GROUP = 8192
 
 @contextmanager
 def open_table(path: str | os.PathLike[str], columns: Mapping[str, type]) -> Iterator[Add]:
-    """A function that adds a row to a table, of the kind that the file's name ends in.
+    """Open a table of the kind that the file's name ends in; gives a function that adds a row.
 
     The file appears under its name when the block ends without an error; what was there before
     stays until then. Memory does not grow with the number of rows::
@@ -53,14 +53,14 @@ def open_table(path: str | os.PathLike[str], columns: Mapping[str, type]) -> Ite
 
 
 def check_table(path: str | os.PathLike[str]) -> None:
-    """See that a file can be a table, as far as its name and what is installed tell.
+    """Check that a table can be written, by its name and by what is installed.
 
     Raises:
-        DataError: it cannot; says what to do.
+        DataError: it cannot be written; the message says what to do.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in KINDS:
-        raise DataError(f"{path}: tables are written as {', '.join(KINDS)}; end the name in one")
+        raise DataError(f"{path}: tables are written as {', '.join(KINDS)}; use one of them")
     if suffix == ".parquet":
         try:
             import pyarrow.parquet  # noqa: F401
@@ -73,7 +73,7 @@ def check_table(path: str | os.PathLike[str]) -> None:
 
 @contextmanager
 def _csv(file: BinaryIO, columns: Mapping[str, type]) -> Iterator[Add]:
-    # Names of files may hold bytes that are no text.
+    # File names may hold bytes that are not text.
     text = io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", newline="")
     writer = csv.DictWriter(text, list(columns), lineterminator="\n")
     writer.writeheader()

@@ -1,8 +1,7 @@
-"""How the scores of each person of a stream went, as figures and as a picture."""
+"""Who was seen in a stream, when, and how their scores change over time."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -10,59 +9,28 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from fer_sdk.image.crop import CropGeometry
-from fer_sdk.output.draw import PALETTE
 from fer_sdk.stream import Frame
 from fer_sdk.types import Face
 
 Pixels = npt.NDArray[np.uint8]
+Scores = npt.NDArray[np.float64]
 
-_FINEST = 0.02
-_MOST_BINS = 50_000
-_MOST_ROWS = 12
+_FINEST_BIN = 0.02
+_MOST_BINS = 1500
+_MOST_PEOPLE = 1000
+_PORTRAIT = 120
 _HOLD = 2.5
-_PORTRAIT = 160
-_AROUND = CropGeometry(scale=1.35, shift_x=0.0, shift_y=-0.05)
-
-# The picture in pixels of its width of 1600; it is drawn twice as large and shrunk.
-_WIDTH, _ROW, _GAP, _EDGE = 1600, 132, 18, 28
-_LEFT, _TOP, _BOTTOM, _LINE = 330, 84, 62, 1
-_ZOOM = 2
-_INK, _PALE, _GRID, _PAPER = (32, 33, 38), (110, 113, 122), (226, 228, 233), (255, 255, 255)
-_ABSENT = (244, 245, 247)
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
-_STEPS = (
-    0.1,
-    0.2,
-    0.5,
-    1,
-    2,
-    5,
-    10,
-    15,
-    30,
-    60,
-    120,
-    300,
-    600,
-    900,
-    1800,
-    3600,
-    7200,
-    14400,
-    43200,
-)
 
 
 class Person(NamedTuple):
     """One face of a stream, over all the time that it was seen.
 
     Attributes:
-        track_id: of its ``Face``.
+        track_id: the ``track_id`` of its ``Face``.
         first: when it was first seen, in seconds.
-        last: when it was last seen.
-        frames: in how many frames.
-        scores: means of its scores.
+        last: when it was last seen, in seconds.
+        frames: in how many frames it was seen.
+        scores: the mean of its scores.
     """
 
     track_id: int
@@ -74,196 +42,102 @@ class Person(NamedTuple):
 
 @dataclass(slots=True)
 class _Record:
+    """Of one person: the sum of scores and the number of frames, in all and for each bin."""
+
     first: float
     last: float
-    frames: int = 0
-    total: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
-    bins: dict[int, npt.NDArray[np.float64]] = field(default_factory=dict)
+    total: Scores
+    bins: dict[int, Scores] = field(default_factory=dict)
     portrait: Pixels | None = None
-    portrait_worth: float = 0.0
+    portrait_side: float = 0.0
 
 
 class Timeline:
-    """Takes frame after frame of a stream. What it holds does not grow with their number.
+    """Takes the frames of a stream one by one. Its memory does not grow with their number.
 
-    Scores are kept as means over short times; the longer the stream, the longer they get.
+    It keeps mean scores of short spans of time, which get longer as the stream does. Of more than
+    1,000 people it keeps those who were seen most.
     """
 
     def __init__(self) -> None:
         self._records: dict[int, _Record] = {}
         self._labels: tuple[str, ...] = ()
-        self._bin = _FINEST
-        self._bins = 0
+        self._bin = _FINEST_BIN
         self._first = self._last = 0.0
         self._frames = 0
 
     def add(self, frame: Frame) -> None:
-        """Take a frame; with its ``image`` (BGR) the picture will show what each face is."""
-        if not self._frames:
-            self._first = frame.time
+        """Take a frame. If it has its ``image`` (BGR), there are portraits."""
+        self._first = frame.time if not self._frames else self._first
         self._last = frame.time
         self._frames += 1
+        while (self._last - self._first) / self._bin > _MOST_BINS:
+            self._bin *= 2
+            for record in self._records.values():
+                joined: dict[int, Scores] = {}
+                for index, sums in record.bins.items():
+                    joined[index // 2] = joined.get(index // 2, 0.0) + sums
+                record.bins = joined
         for face in frame.faces:
             self._add_face(frame, face)
-        while self._bins > _MOST_BINS:
-            self._coarsen()
+        if len(self._records) > _MOST_PEOPLE:
+            kept = {person.track_id for person in self.people()[: _MOST_PEOPLE // 2]}
+            kept |= {face.track_id or 0 for face in frame.faces}
+            self._records = {number: self._records[number] for number in sorted(kept)}
 
     def people(self) -> list[Person]:
-        """Everybody who was seen, those first who were seen in most frames."""
-        people = [
-            Person(
-                number,
-                record.first,
-                record.last,
-                record.frames,
-                dict(zip(self._labels, (record.total / record.frames).tolist(), strict=True)),
-            )
-            for number, record in self._records.items()
-        ]
+        """Everybody who was seen; those who were seen in most frames come first."""
+        people = []
+        for number, record in self._records.items():
+            means = (record.total[:-1] / record.total[-1]).tolist()
+            scores = dict(zip(self._labels, means, strict=True))
+            people.append(Person(number, record.first, record.last, int(record.total[-1]), scores))
         return sorted(people, key=lambda person: (-person.frames, person.track_id))
 
-    def draw(self) -> Pixels:
-        """The scores over time, one row a person: how high a colour is, is its emotion's score.
+    @property
+    def span(self) -> tuple[float, float]:
+        """When the stream begins and ends, in seconds."""
+        return self._first, self._last
 
-        Up to twelve people, those who were seen longest. Gray is where a person was not seen.
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The emotions, in the order of the scores; empty before the first face."""
+        return self._labels
+
+    def portrait(self, track_id: int) -> Pixels | None:
+        """A person's face, the largest that was seen: RGB uint8 ``[120, 120, 3]``."""
+        return self._records[track_id].portrait
+
+    def curve(self, track_id: int) -> tuple[Scores, Scores]:
+        """How a person's scores change.
 
         Returns:
-            RGB uint8 ``[H, W, 3]``.
+            The edges of N spans of time ``[N + 1]`` in seconds, and the mean scores in each of them
+            ``[N, labels]``; NaN where the person was not seen.
         """
-        everybody = self.people()
-        shown = sorted(everybody[:_MOST_ROWS], key=lambda person: person.first)
-        height = _TOP + max(len(shown), 1) * (_ROW + _GAP) + _BOTTOM
-        canvas = np.full((height * _ZOOM, _WIDTH * _ZOOM, 3), _PAPER, np.uint8)
-        self._draw_legend(canvas)
-        bottom = height - _BOTTOM
-        for place, person in enumerate(shown):
-            self._draw_row(canvas, _TOP + place * (_ROW + _GAP), person)
-        if not shown:
-            _write(canvas, "nobody was seen", _LEFT + 16, _TOP + _ROW // 2, 0.7, _PALE)
-        self._draw_axis(canvas, bottom)
-        hidden = len(everybody) - len(shown)
-        if hidden:
-            _write(canvas, f"and {hidden} more, seen for less", _EDGE, bottom + 34, 0.5, _PALE)
-        small = cv2.resize(canvas, (_WIDTH, height), interpolation=cv2.INTER_AREA)
-        return np.asarray(small, np.uint8)
+        bins = int((self._last - self._first) / self._bin) + 1
+        means: Scores = np.full((bins, len(self._labels)), np.nan)
+        # A frame counts until the next one, which may be some spans away.
+        apart = (self._last - self._first) / max(self._frames - 1, 1)
+        hold = int(np.ceil(_HOLD * max(apart, self._bin) / self._bin))
+        for index, sums in sorted(self._records[track_id].bins.items()):
+            means[index : index + hold] = sums[:-1] / sums[-1]
+        return np.asarray(self._first + np.arange(bins + 1) * self._bin), means
 
     def _add_face(self, frame: Frame, face: Face) -> None:
         self._labels = self._labels or tuple(face.scores)
-        scores = np.fromiter(face.scores.values(), np.float64)
-        record = self._records.setdefault(face.track_id or 0, _Record(frame.time, frame.time))
+        values = np.array([*face.scores.values(), 1.0])
+        number = face.track_id or 0
+        if number not in self._records:
+            self._records[number] = _Record(frame.time, frame.time, np.zeros_like(values))
+        record = self._records[number]
         record.last = frame.time
-        record.frames += 1
-        record.total = scores + (record.total if len(record.total) else 0.0)
-        at = math.floor((frame.time - self._first) / self._bin)
-        if at not in record.bins:
-            record.bins[at] = np.zeros(len(scores) + 1)
-            self._bins += 1
-        record.bins[at] += np.append(scores, 1.0)
-        # Faces at the edge of the picture or far away are poor portraits.
-        worth = math.sqrt(face.box.width * face.box.height) * (face.detection_score or 1.0)
-        if frame.image is not None and worth > 1.15 * record.portrait_worth:
-            record.portrait, record.portrait_worth = _portrait(frame.image, face), worth
-
-    def _coarsen(self) -> None:
-        """Join every two means into one."""
-        self._bin *= 2
-        self._bins = 0
-        for record in self._records.values():
-            joined: dict[int, npt.NDArray[np.float64]] = {}
-            for at, values in record.bins.items():
-                joined[at // 2] = joined.get(at // 2, 0.0) + values
-            record.bins = joined
-            self._bins += len(joined)
-        if self._bins > _MOST_BINS and all(len(one.bins) == 1 for one in self._records.values()):
-            # Crowds pass by: those who were seen least make room.
-            fewest = sorted(self._records, key=lambda number: self._records[number].frames)
-            for number in fewest[: len(fewest) // 2]:
-                del self._records[number]
-            self._bins = len(self._records)
-
-    @property
-    def _length(self) -> float:
-        return max(self._last - self._first, _FINEST)
-
-    def _columns(self, record: _Record, wide: int) -> npt.NDArray[np.float64]:
-        """Mean scores ``[wide, labels]`` for each column of pixels; NaN where it was not seen."""
-        sums = np.zeros((wide, len(self._labels) + 1))
-        span = self._length
-        for at, values in record.bins.items():
-            middle = (at + 0.5) * self._bin / span * wide
-            sums[min(max(int(middle), 0), wide - 1)] += values
-        with np.errstate(invalid="ignore"):
-            means = np.asarray(sums[:, :-1] / sums[:, -1:], np.float64)
-        apart = span / max(self._frames - 1, 1)
-        hold = max(1, math.ceil(_HOLD * max(apart, self._bin) / span * wide))
-        last = -hold - 1
-        for column in range(wide):
-            if sums[column, -1]:
-                last = column
-            elif column - last <= hold and column - last > 0 and last >= 0:
-                means[column] = means[last]
-        return means
-
-    def _draw_legend(self, canvas: Pixels) -> None:
-        x = _LEFT
-        for place, label in enumerate(self._labels):
-            _fill(canvas, x, 34, 18, 18, PALETTE[place % len(PALETTE)])
-            _write(canvas, label, x + 26, 49, 0.56, _INK)
-            x += 60 + _text_width(label, 0.56)
-        _write(canvas, "scores of each person over time", _EDGE, 49, 0.56, _PALE)
-
-    def _draw_row(self, canvas: Pixels, top: int, person: Person) -> None:
-        record = self._records[person.track_id]
-        if record.portrait is not None:
-            side = _ROW * _ZOOM
-            tile = cv2.resize(record.portrait, (side, side), interpolation=cv2.INTER_CUBIC)
-            canvas[top * _ZOOM : top * _ZOOM + side, _EDGE * _ZOOM : _EDGE * _ZOOM + side] = tile
-        else:
-            _fill(canvas, _EDGE, top, _ROW, _ROW, _ABSENT)
-        best, score = max(person.scores.items(), key=lambda one: one[1])
-        x = _EDGE + _ROW + 16
-        _write(canvas, f"#{person.track_id}", x, top + 34, 0.9, _INK, 2)
-        _write(canvas, f"{best} {score:.0%}", x, top + 66, 0.56, _INK)
-        when = f"{clock(person.first)} to {clock(person.last)}"
-        _write(canvas, when, x, top + 96, 0.46, _PALE)
-        wide, high = (_WIDTH - _LEFT - _EDGE) * _ZOOM, _ROW * _ZOOM
-        means = self._columns(record, wide)
-        below = np.cumsum(means, axis=1).T
-        level = 1 - (np.arange(high) + 0.5) / high
-        colours = np.array(
-            [PALETTE[at % len(PALETTE)] for at in range(len(self._labels))], np.uint8
-        )
-        which = (level[:, None, None] > below[None, :-1]).sum(axis=1)
-        area = colours[which]
-        area[:, np.isnan(means[:, 0])] = _ABSENT
-        canvas[top * _ZOOM : top * _ZOOM + high, _LEFT * _ZOOM : _LEFT * _ZOOM + wide] = area
-
-    def _draw_axis(self, canvas: Pixels, bottom: int) -> None:
-        wide = _WIDTH - _LEFT - _EDGE
-        step = next((one for one in _STEPS if self._length / one <= 10), 86400)
-        for tick in range(math.ceil(self._first / step), math.floor(self._last / step) + 1):
-            x = _LEFT + (tick * step - self._first) / self._length * wide
-            _fill(canvas, round(x), bottom - _GAP + 2, _LINE, 10, _PALE)
-            words = clock(tick * step)
-            middle = round(x) - _text_width(words, 0.5) // 2
-            right = _WIDTH - _text_width(words, 0.5) - 6
-            _write(canvas, words, min(middle, right), bottom + 12, 0.5, _PALE)
-
-
-def _portrait(image: Pixels, face: Face) -> Pixels:
-    """The head of a face with a little around it, RGB."""
-    x, y, side = _AROUND.square(face.box)
-    height, width = image.shape[:2]
-    bgr = image if image.ndim == 3 else cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
-    left, top, right, bottom = max(x, 0), max(y, 0), min(x + side, width), min(y + side, height)
-    inside = bgr[top:bottom, left:right, :3]
-    square = cv2.copyMakeBorder(
-        inside, top - y, y + side - bottom, left - x, x + side - right, cv2.BORDER_REPLICATE
-    )
-    shrinks = side > _PORTRAIT
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    small = cv2.resize(square, (_PORTRAIT, _PORTRAIT), interpolation=method)
-    return np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2RGB), np.uint8)
+        record.total = record.total + values
+        index = int((frame.time - self._first) / self._bin)
+        record.bins[index] = record.bins.get(index, 0.0) + values
+        side = min(face.box.width, face.box.height) * (face.detection_score or 1.0)
+        if frame.image is not None and side > 1.15 * record.portrait_side:
+            record.portrait, record.portrait_side = _portrait(frame.image, face), side
 
 
 def clock(seconds: float) -> str:
@@ -276,34 +150,13 @@ def clock(seconds: float) -> str:
     return sign + words + (f".{rest % 10}" if rest % 10 else "")
 
 
-def _fill(
-    canvas: Pixels, x: int, y: int, width: int, height: int, color: tuple[int, int, int]
-) -> None:
-    z = _ZOOM
-    canvas[y * z : (y + height) * z, x * z : (x + width) * z] = color
-
-
-def _write(
-    canvas: Pixels,
-    words: str,
-    x: int,
-    y: int,
-    scale: float,
-    color: tuple[int, int, int],
-    weight: int = 1,
-) -> None:
-    cv2.putText(
-        canvas,
-        words,
-        (x * _ZOOM, y * _ZOOM),
-        _FONT,
-        scale * _ZOOM,
-        color,
-        weight * _ZOOM,
-        cv2.LINE_AA,
-    )
-
-
-def _text_width(words: str, scale: float) -> int:
-    (width, _), _ = cv2.getTextSize(words, _FONT, scale * _ZOOM, _ZOOM)
-    return -(-int(width) // _ZOOM)
+def _portrait(image: Pixels, face: Face) -> Pixels | None:
+    """The face with a little around it, RGB."""
+    x, y, width, height = face.box
+    top, bottom = max(int(y - 0.3 * height), 0), max(int(y + 1.15 * height), 0)
+    left, right = max(int(x - 0.2 * width), 0), max(int(x + 1.2 * width), 0)
+    inside = image[top:bottom, left:right]
+    if not inside.size:
+        return None
+    rgb = cv2.cvtColor(inside, cv2.COLOR_GRAY2RGB if inside.ndim == 2 else cv2.COLOR_BGR2RGB)
+    return np.asarray(cv2.resize(rgb, (_PORTRAIT, _PORTRAIT), interpolation=cv2.INTER_AREA))

@@ -1,20 +1,23 @@
-"""The system calls of a program and what they say about where its data went.
+"""Programs watched from outside: what their system calls say about where data went.
 
-``strace`` writes them down, of every thread and of every program that is started on the way. What
-counts is the attempt: that a call failed, for one because there is no network, is no excuse.
+``strace`` records the calls of all threads and child processes. The attempt counts: a call that
+failed, for example because there is no network, is a leak too.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import site
 import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fer_sdk.errors import FerError
+import pytest
 
+_LIMIT = 600.0
 _OPENS = ("open", "openat", "openat2")
 _CHANGES = (
     "creat",
@@ -57,10 +60,6 @@ _OF_NAMES = re.compile(
 _NOWHERE = re.compile(r"/dev/(null|tty|shm)\b|/proc/self/|/proc/\d+/")
 
 
-class TraceError(FerError, RuntimeError):
-    """A program cannot be watched here, or it failed."""
-
-
 @dataclass(frozen=True, slots=True)
 class Trace:
     """What a program did.
@@ -80,53 +79,92 @@ class Trace:
     output: str
 
 
-def watch(
-    command: Sequence[str],
-    *,
-    asked: Path,
-    log: Path,
-    folder: Path,
-    environment: Mapping[str, str],
-    limit: float = 600.0,
-) -> Trace:
-    """Run a program under strace.
+LEAKS: Mapping[str, tuple[str, str]] = {
+    "a socket": (
+        "import contextlib, socket\n"
+        "with contextlib.suppress(OSError):\n"
+        "    socket.create_connection(('127.0.0.1', 9), timeout=1)",
+        "the network, or what could reach it: connect(",
+    ),
+    "a name looked up": (
+        "import contextlib, socket\n"
+        "with contextlib.suppress(OSError):\n"
+        "    socket.getaddrinfo('name.invalid', 443)",
+        "a name looked up: ",
+    ),
+    "a file written elsewhere": (
+        "open('left-behind', 'w').close()",
+        "written elsewhere: ",
+    ),
+    "another program": (
+        "import subprocess, sys; subprocess.run([sys.executable, '-c', ''])",
+        "another program started: ",
+    ),
+}
+"""Programs that do what must not happen, and how it shows."""
 
-    Args:
-        command: the program and its arguments.
-        asked: the one folder that it may write to.
-        log: where strace writes.
-        folder: in which it runs.
-        environment: its variables.
-        limit: seconds after which it is ended.
 
-    Raises:
-        TraceError: there is no strace, it may not watch here, or the program failed.
-    """
-    strace = ["strace", "-f", "-qq", "-y", "-s", "256", "-e", f"trace={_CALLS}", "-o", str(log)]
-    try:
-        done = subprocess.run(
-            [*strace, "--", *command],
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """Folders for one run: ``asked`` may be written to, ``empty`` must stay empty."""
+
+    asked: Path
+    empty: Path
+    log: Path
+
+    @classmethod
+    def below(cls, folder: Path) -> Rooms:
+        """Make them in a folder that exists."""
+        asked, empty = folder / "asked", folder / "empty"
+        asked.mkdir()
+        empty.mkdir()
+        return cls(asked.resolve(), empty.resolve(), folder / "strace.log")
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a program with home and temporary files in ``empty``."""
+        moved = {name: str(self.empty) for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME")}
+        # Python's own cache of modules is no file of ours, and packages of the user are at home.
+        python = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUSERBASE": site.getuserbase()}
+        return subprocess.run(
+            command,
             capture_output=True,
             text=True,
-            timeout=limit,
-            cwd=folder,
-            env=environment,
+            timeout=_LIMIT,
+            cwd=self.empty,
+            env=dict(os.environ) | moved | python,
             check=False,
         )
-    except FileNotFoundError as error:
-        raise TraceError(
-            "there is no strace here: install it ('apt install strace'); it is for Linux only"
-        ) from error
-    except subprocess.TimeoutExpired as error:
-        raise TraceError(f"{command[0]}: not done after {limit:.0f} seconds") from error
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
-    if not lines:
-        raise TraceError(f"strace cannot watch here: {done.stderr.strip()[-400:]}")
-    if done.returncode != 0:
-        raise TraceError(
-            f"what was watched failed with status {done.returncode}: {done.stderr.strip()[-800:]}"
-        )
-    return judge(lines, asked=asked, folder=folder, output=done.stdout)
+
+
+def traced(command: Sequence[str], rooms: Rooms) -> Trace:
+    """Watch a program; what it left in ``rooms.empty`` is a leak too. Skips without strace."""
+    strace = ("strace", "-f", "-qq", "-y", "-s", "256", "-e", f"trace={_CALLS}", "-o")
+    try:
+        done = rooms.run(*strace, str(rooms.log), "--", *command)
+    except FileNotFoundError:
+        pytest.skip("system calls cannot be watched: there is no strace")
+    log = rooms.log.read_text(encoding="utf-8", errors="replace") if rooms.log.exists() else ""
+    if not log:
+        pytest.skip(f"system calls cannot be watched: {done.stderr.strip()[-400:]}")
+    assert done.returncode == 0, done.stderr
+    trace = judge(log.splitlines(), asked=rooms.asked, folder=rooms.empty, output=done.stdout)
+    left = tuple(f"left behind: {path}" for path in sorted(rooms.empty.rglob("*")))
+    return replace(trace, leaks=trace.leaks + left)
+
+
+def alone(command: Sequence[str], rooms: Rooms) -> str:
+    """What a program prints in a network namespace without an interface. Skips without one."""
+    unshare = ("unshare", "--map-root-user", "--net", "--")
+    send = "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).connect(('192.0.2.1', 9))"
+    try:
+        control = rooms.run(*unshare, sys.executable, "-c", f"import socket; {send}")
+    except FileNotFoundError:
+        pytest.skip("no network namespace: there is no unshare")
+    if control.returncode == 0 or "Network is unreachable" not in control.stderr:
+        pytest.skip(f"no network namespace: {control.stderr.strip()[-300:]}")
+    done = rooms.run(*unshare, *command)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def judge(lines: Iterable[str], *, asked: Path, folder: Path, output: str = "") -> Trace:

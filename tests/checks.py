@@ -1,7 +1,7 @@
-"""The promise suite: what was tried to break the SDK's two promises, and how many times.
+"""Counts what the tests try in order to break the SDK's two promises, and how many times.
 
-    python tests/promises.py                            prints a table
-    python tests/promises.py --write docs/promises.md   and puts it between that page's markers
+    python tests/checks.py                            prints a table
+    python tests/checks.py --write docs/promises.md   and puts it between that page's markers
 
 Tests say what they tried with ``tried``. The exit status is pytest's: 0 where everything held.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-_HERE = Path(__file__).resolve().parent
+_HERE = Path(__file__).resolve().parent / "sdk"
 _FILES = (
     "test_privacy.py",
     "test_odd_inputs.py",
@@ -53,7 +53,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    terminalreporter.section("promises")
+    terminalreporter.section("what was tried")
     terminalreporter.write_line(table())
 
 
@@ -61,13 +61,13 @@ def main(arguments: list[str]) -> int:
     page = Path(arguments[1]) if arguments[:1] == ["--write"] and len(arguments) == 2 else None
     if arguments and page is None:
         sys.exit(__doc__)
-    files = [str(_HERE / name) for name in _FILES if (_HERE / name).exists()]
+    files = [str(_HERE / name) for name in _FILES]
     # As the tests import this module, so that there is one of it.
-    import promises
+    import checks
 
-    status = int(pytest.main([*files, "-q", "-p", "no:cacheprovider"], plugins=[promises]))
+    status = int(pytest.main([*files, "-q", "-p", "no:cacheprovider"], plugins=[checks]))
     if page is not None and status == 0:
-        _write(page, promises)
+        _write(page, checks)
     return status
 
 
