@@ -65,12 +65,12 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
 
 
 def test_the_table_of_promises_has_a_row_for_all_that_is_tried() -> None:
-    page = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (.+) \| [\d,]+ \|$", page, re.MULTILINE)
     tests = [path.read_text(encoding="utf-8") for path in Path(__file__).parent.rglob("test_*.py")]
     # Of a text that is put together, what stands before the first part that varies.
     tried = {text for test in tests for text in re.findall(r'\btried\(\s*f?"([^"{]+)', test)}
     assert len(tried) > 40
-    again = "run tests/promises.py --write docs/promises.md"
+    again = "run tests/promises.py --write docs/guarantees.md"
     assert not [text for text in tried if not any(row.startswith(text) for row in rows)], again
     assert not [row for row in rows if not any(row.startswith(text) for text in tried)], again
