@@ -1,7 +1,7 @@
 """The promise suite: what was tried to break the SDK's two promises, and how many times.
 
     python tests/promises.py                            prints a table
-    python tests/promises.py --write docs/guarantees.md   and puts it between that page's markers
+    python tests/promises.py --write docs/promises.md   and puts it between that page's markers
 
 Tests say what they tried with ``tried``. The exit status is pytest's: 0 where everything held.
 """
