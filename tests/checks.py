@@ -1,7 +1,7 @@
 """Counts what the tests try in order to break the SDK's two promises, and how many times.
 
     python tests/checks.py                            prints a table
-    python tests/checks.py --write docs/promises.md   and puts it between that page's markers
+    python tests/checks.py --write docs/guarantees.md   and puts it between that page's markers
 
 Tests say what they tried with ``tried``. The exit status is pytest's: 0 where everything held.
 """

@@ -1,4 +1,4 @@
-"""The documentation: it builds without a warning, and its code runs."""
+"""The documentation builds without a warning, and its code runs."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def _code(page: Path) -> list[str]:
-    """The blocks of a page that are marked ``python``; what needs more than a photo says ``py``."""
+    """Code blocks marked ``python``; blocks that need more than a photo are marked ``py``."""
     tokens = MarkdownIt().parse(page.read_text("utf-8"))
     return [token.content for token in tokens if token.type == "fence" and token.info == "python"]
 
 
 @pytest.fixture
 def folder(tmp_path: Path, example_photo: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the pages' files are: a photo, and a video of it in which it moves."""
+    """A folder with the files that the pages use: a photo, and a video in which it moves."""
     shutil.copy(example_photo, tmp_path / "photo.jpg")
     photo = cv2.imread(str(example_photo))
     videos.write(tmp_path / "talk.mp4", (np.roll(photo, 4 * i, axis=1) for i in range(6)), fps=10)
@@ -64,13 +64,13 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     assert "predict_batch" in reference
 
 
-def test_the_table_of_promises_has_a_row_for_all_that_is_tried() -> None:
-    page = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8")
+def test_the_table_of_what_is_tested_has_a_row_for_all_that_is_tried() -> None:
+    page = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (.+) \| [\d,]+ \|$", page, re.MULTILINE)
     tests = [path.read_text(encoding="utf-8") for path in Path(__file__).parent.rglob("test_*.py")]
-    # Of a text that is put together, what stands before the first part that varies.
+    # Of an f-string, the part before the first placeholder.
     tried = {text for test in tests for text in re.findall(r'\btried\(\s*f?"([^"{]+)', test)}
     assert len(tried) > 40
-    again = "run tests/checks.py --write docs/promises.md"
+    again = "run tests/checks.py --write docs/guarantees.md"
     assert not [text for text in tried if not any(row.startswith(text) for row in rows)], again
     assert not [row for row in rows if not any(row.startswith(text) for text in tried)], again

@@ -1,4 +1,4 @@
-"""What CI and cautious users install: all that ``pyproject.toml`` asks for, by its hash."""
+"""requirements/*.txt pin everything that ``pyproject.toml`` asks for, with hashes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _AGAIN = "run requirements/make"
 
 
 def _wanted(requirements: list[str]) -> Iterator[Requirement]:
-    """Those of extras of ours in place of the extras."""
+    """Requirements with our own extras replaced by what they contain."""
     for text in requirements:
         requirement = Requirement(text)
         if requirement.name == _PROJECT["project"]["name"]:
@@ -28,14 +28,14 @@ def _wanted(requirements: list[str]) -> Iterator[Requirement]:
 
 
 def _pins(name: str) -> list[tuple[Requirement, int]]:
-    """Each pin, with the number of its hashes."""
+    """The pins, each with the number of its hashes."""
     text = (_ROOT / "requirements" / name).read_text(encoding="utf-8").replace("\\\n", "")
-    found = []
+    pins = []
     for line in text.splitlines():
         pin, *hashes = line.split("--hash=sha256:")
-        assert all(len(one.strip()) == 64 for one in hashes)
-        found.append((Requirement(pin), len(hashes)))
-    return found
+        assert all(len(digest.strip()) == 64 for digest in hashes)
+        pins.append((Requirement(pin), len(hashes)))
+    return pins
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def _pins(name: str) -> list[tuple[Requirement, int]]:
 def test_every_package_is_pinned_by_version_and_hash(name: str, requirements: list[str]) -> None:
     pins = _pins(name)
     for pin, hashes in pins:
-        assert [one.operator for one in pin.specifier] == ["=="], f"{pin}: {_AGAIN}"
+        assert [clause.operator for clause in pin.specifier] == ["=="], f"{pin}: {_AGAIN}"
         assert hashes, f"{pin}: {_AGAIN}"
     for wanted in _wanted(requirements):
         fitting = [

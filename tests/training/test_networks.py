@@ -129,7 +129,7 @@ def test_the_backbone_is_torchvisions_resnet18() -> None:
     # One gray channel stands for three equal ones.
     weights["conv1.weight"] = weights["conv1.weight"].sum(dim=1, keepdim=True)
     ours.backbone.load_state_dict(weights)
-    ours.head = nn.Identity()
+    ours.head = nn.Sequential()
     reference.fc = nn.Identity()
     gray = torch.randn(2, 1, 64, 64)
     assert torch.allclose(ours(gray), reference(gray.repeat(1, 3, 1, 1)), atol=1e-4)
