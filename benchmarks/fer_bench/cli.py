@@ -201,8 +201,8 @@ def run(
 
     Options that take several values take them with commas; every combination is measured.
     """
-    from fer_bench.measure import StopRule
-    from fer_bench.plan import SCENARIOS, Plan
+    from fer_bench.measure.plan import SCENARIOS, Plan
+    from fer_bench.measure.series import StopRule
     from fer_sdk.cpu_count import usable_cores
     from fer_sdk.models.metadata import Precision
 
@@ -245,7 +245,7 @@ def run(
     for path in (json_file, csv_file, markdown_file):
         _writable(path)
     result = _measured(plan)
-    from fer_bench.terminal import show_result
+    from fer_bench.report.terminal import show_result
 
     _write(result, json_file, csv_file, markdown_file, plots)
     show_result(result, _console())
@@ -255,8 +255,8 @@ def run(
 
 def _measured(plan: Any) -> Any:
     """The result of a plan; progress goes to standard error."""
-    from fer_bench.clock import SystemClock
-    from fer_bench.run import run as run_plan
+    from fer_bench.measure.clock import SystemClock
+    from fer_bench.measure.run import run as run_plan
     from fer_sdk.errors import FerError
 
     with Console(stderr=True).status("starting") as status:
@@ -319,11 +319,11 @@ def targets(
     """
     from dataclasses import replace
 
-    from fer_bench import readme
-    from fer_bench.measure import StopRule
-    from fer_bench.tables import to_readme
-    from fer_bench.targets import judge, targets_plan
-    from fer_bench.terminal import show_result
+    from fer_bench.measure.series import StopRule
+    from fer_bench.report import readme
+    from fer_bench.report.tables import to_readme
+    from fer_bench.report.terminal import show_result
+    from fer_bench.results.targets import judge, targets_plan
     from fer_sdk.errors import DataError
 
     for path in (json_file, readme_file):
@@ -359,7 +359,7 @@ def targets(
 
 
 def _rivals(text: str) -> tuple[str, ...]:
-    from fer_bench.rivals.catalogue import RIVALS
+    from fer_bench.baselines.catalogue import RIVALS
 
     if text == "none":
         return ()
@@ -368,7 +368,7 @@ def _rivals(text: str) -> tuple[str, ...]:
 
 
 def _pythons(given: list[str]) -> dict[str, Path]:
-    from fer_bench.rivals.catalogue import RIVALS
+    from fer_bench.baselines.catalogue import RIVALS
 
     found = {}
     for one in given:
@@ -394,7 +394,8 @@ def _write(
     markdown_file: Path | None,
     plots: Path | None,
 ) -> None:
-    from fer_bench import files, tables
+    from fer_bench.report import tables
+    from fer_bench.results import files
     from fer_sdk.errors import FerError
 
     try:
@@ -405,7 +406,7 @@ def _write(
         if markdown_file is not None:
             markdown_file.write_text(tables.to_markdown(result), encoding="utf-8")
         if plots is not None:
-            from fer_bench.plots import draw, save
+            from fer_bench.report.plots import draw, save
 
             save(draw(result), plots)
     except FerError as error:
@@ -431,9 +432,9 @@ def compare(
     A row is slower or faster when the bootstrap interval of its ratio excludes 1 and the ratio is
     at least --min-effect away from it; the same when the whole interval lies within; else unclear.
     """
-    from fer_bench.compare import compare as compare_results
-    from fer_bench.files import read_result
-    from fer_bench.terminal import show_comparison
+    from fer_bench.report.terminal import show_comparison
+    from fer_bench.results.compare import compare as compare_results
+    from fer_bench.results.files import read_result
     from fer_sdk.errors import DataError
 
     try:
@@ -457,8 +458,8 @@ def report(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="PAGE.html")],
 ) -> None:
     """Write one self-contained HTML page with tables and pictures."""
-    from fer_bench.files import read_result
-    from fer_bench.page import to_html
+    from fer_bench.report.page import to_html
+    from fer_bench.results.files import read_result
     from fer_sdk.errors import DataError
 
     _writable(output)
@@ -476,8 +477,8 @@ def show(
     result: Annotated[Path, typer.Argument(help="of --json", exists=True, dir_okay=False)],
 ) -> None:
     """Print a result that was saved with --json."""
-    from fer_bench.files import read_result
-    from fer_bench.terminal import show_result
+    from fer_bench.report.terminal import show_result
+    from fer_bench.results.files import read_result
     from fer_sdk.errors import DataError
 
     try:
@@ -510,9 +511,9 @@ def tracking(
     """
     import json
 
-    from fer_bench.scenes import bundled_portrait
-    from fer_bench.terminal import show_tracking
-    from fer_bench.tracking import measure
+    from fer_bench.quality.scenes import bundled_portrait
+    from fer_bench.quality.tracking import measure
+    from fer_bench.report.terminal import show_tracking
     from fer_sdk.errors import FerError
     from fer_sdk.pipeline import FerPipeline
 
@@ -580,8 +581,8 @@ def detection(
     """
     import json
 
-    from fer_bench.detection import measure
-    from fer_bench.detection_tables import show
+    from fer_bench.quality.detection import measure
+    from fer_bench.quality.detection_tables import show
     from fer_sdk.errors import FerError
 
     (name,) = _items(
@@ -618,7 +619,7 @@ def detection(
 @app.command()
 def rivals() -> None:
     """List the other runtimes and packages that can be measured beside the pipeline."""
-    from fer_bench.rivals.catalogue import RIVALS
+    from fer_bench.baselines.catalogue import RIVALS
 
     for name, entry in RIVALS.items():
         print(f"{name:16} {entry.subject}: {entry.kind}, {entry.stage}")
@@ -682,7 +683,7 @@ def schema() -> None:
     """Print the JSON schema of a result."""
     import json
 
-    from fer_bench.schema import schema as of_result
+    from fer_bench.results.schema import schema as of_result
 
     print(json.dumps(of_result(), indent=2))
 

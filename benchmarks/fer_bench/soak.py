@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fer_bench import provenance
-from fer_bench.scenes import Image, Picture, all_of, bundled_portrait
+from fer_bench.machine import provenance
+from fer_bench.quality.scenes import Image, Picture, all_of, bundled_portrait
 from fer_sdk.errors import DataError, FerError
 from fer_sdk.pipeline import FerPipeline
 
@@ -228,7 +228,7 @@ def write(result: Soak, folder: Path) -> list[Path]:
 
 
 def _curve(result: Soak) -> Figure:
-    from fer_bench.plots import PlotsUnavailableError
+    from fer_bench.report.plots import PlotsUnavailableError
 
     try:
         from matplotlib.figure import Figure

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fer_bench.percentiles import summarise
-from fer_bench.result import (
+from fer_bench.measure.percentiles import summarise
+from fer_bench.results.result import (
     FORMAT,
     Accuracy,
     Camera,

@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 
 import tiny_models
 from fer_bench.cli import app
-from fer_bench.files import read_result, write_result
-from fer_bench.plan import SCENARIOS
-from fer_bench.stages import STAGES
+from fer_bench.measure.plan import SCENARIOS
+from fer_bench.measure.stages import STAGES
+from fer_bench.results.files import read_result, write_result
 
 RUNNER = CliRunner(env={"COLUMNS": "120", "NO_COLOR": "1", "TERM": "dumb"})
 

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pytest
 from bench_results import CONDITIONS
 
-from fer_bench.compare import compare
-from fer_bench.layout import name
-from fer_bench.result import Result, Row
+from fer_bench.report.layout import name
+from fer_bench.results.compare import compare
+from fer_bench.results.result import Result, Row
 from fer_sdk.errors import DataError
 
 

@@ -14,18 +14,18 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import tiny_models
-from fer_bench import load, provenance, roofline
-from fer_bench.build import ThreeCalls
-from fer_bench.clock import SystemClock
-from fer_bench.jobs import BoundJob, CallJob, DynamicBatchJob
-from fer_bench.load import LoadWatch, busy
-from fer_bench.measure import StopRule
-from fer_bench.operations import count_operations
-from fer_bench.plan import Plan
-from fer_bench.result import Layer, Load, Operations, Peak
-from fer_bench.scenes import bundled_portrait, compose, photograph
-from fer_bench.sessions import BoundModel
-from fer_bench.subjects import open_subjects
+from fer_bench.machine import load, provenance, roofline
+from fer_bench.machine.load import LoadWatch, busy
+from fer_bench.machine.operations import count_operations
+from fer_bench.machine.sessions import BoundModel
+from fer_bench.measure.build import ThreeCalls
+from fer_bench.measure.clock import SystemClock
+from fer_bench.measure.jobs import BoundJob, CallJob, DynamicBatchJob
+from fer_bench.measure.plan import Plan
+from fer_bench.measure.series import StopRule
+from fer_bench.measure.subjects import open_subjects
+from fer_bench.quality.scenes import bundled_portrait, compose, photograph
+from fer_bench.results.result import Layer, Load, Operations, Peak
 from fer_sdk.cpu_count import usable_cores
 from fer_sdk.detectors import Detection
 from fer_sdk.errors import ImageError, ModelError

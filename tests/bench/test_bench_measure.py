@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fer_bench.clock import SystemClock
-from fer_bench.health import complaints
-from fer_bench.measure import Series, StopRule, WarmUp, collect, timed, warm_up
-from fer_bench.percentiles import SAMPLES_FOR_P99, percentile, summarise
-from fer_bench.scenarios import Crowd, camera, multi_thread
+from fer_bench.machine.health import complaints
+from fer_bench.measure.clock import SystemClock
+from fer_bench.measure.percentiles import SAMPLES_FOR_P99, percentile, summarise
+from fer_bench.measure.scenarios import Crowd, camera, multi_thread
+from fer_bench.measure.series import Series, StopRule, WarmUp, collect, timed, warm_up
 
 MS = 1_000_000
 

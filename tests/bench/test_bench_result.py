@@ -16,22 +16,22 @@ import bench_results
 import jsonschema
 import pytest
 
-from fer_bench import layout
-from fer_bench.files import read_result, to_json, write_result
-from fer_bench.page import to_html
-from fer_bench.plots import draw, save
-from fer_bench.schema import schema
-from fer_bench.tables import to_csv, to_markdown
+from fer_bench.report import layout
+from fer_bench.report.page import to_html
+from fer_bench.report.plots import draw, save
+from fer_bench.report.tables import to_csv, to_markdown
+from fer_bench.results.files import read_result, to_json, write_result
+from fer_bench.results.schema import schema
 from fer_sdk.errors import DataError
 
 
 def published() -> dict[str, Any]:
-    text = resources.files("fer_bench").joinpath("schema.json").read_text(encoding="utf-8")
+    text = resources.files("fer_bench").joinpath("results/schema.json").read_text(encoding="utf-8")
     return dict(json.loads(text))
 
 
 def test_the_published_schema_is_that_of_the_types() -> None:
-    # To bring it up to date: fer-bench schema > benchmarks/fer_bench/schema.json
+    # To bring it up to date: fer-bench schema > benchmarks/fer_bench/results/schema.json
     assert published() == schema()
 
 

@@ -12,12 +12,12 @@ from bench_results import CONDITIONS
 from typer.testing import CliRunner
 
 import tiny_models
-from fer_bench import readme
 from fer_bench.cli import app
-from fer_bench.files import read_result
-from fer_bench.result import Limit, Result, Row, Skipped, Target
-from fer_bench.tables import to_readme
-from fer_bench.targets import judge, targets_plan
+from fer_bench.report import readme
+from fer_bench.report.tables import to_readme
+from fer_bench.results.files import read_result
+from fer_bench.results.result import Limit, Result, Row, Skipped, Target
+from fer_bench.results.targets import judge, targets_plan
 from fer_sdk.errors import DataError
 
 ALONE = replace(CONDITIONS, detector="mediapipe")

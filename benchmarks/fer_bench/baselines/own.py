@@ -1,0 +1,42 @@
+"""The pipeline itself in a process of its own, for as many processes as there are threads."""
+
+from __future__ import annotations
+
+import json
+
+from fer_bench.baselines.adapter import Image, Rival, Task, UnavailableError, require
+
+
+class _Own:
+    def __init__(self, task: Task) -> None:
+        pipelines = require("fer_sdk.pipeline", "fer-sdk")
+        errors = require("fer_sdk.errors", "fer-sdk")
+        arguments = json.loads(task.options["arguments"])
+        # As in the process that it is compared with.
+        require("cv2", "opencv-python-headless").setNumThreads(arguments["threads"])
+        try:
+            self._pipeline = pipelines.FerPipeline(**arguments)
+        except errors.FerError as error:
+            raise UnavailableError(str(error)) from error
+        self._image = task.image
+        self.version = f"fer-sdk {self._pipeline.info.fer_sdk}"
+
+    def run(self) -> object:
+        return self._pipeline.predict(self._image)
+
+    def faces_in(self, answer: object) -> int | None:
+        return len(answer) if isinstance(answer, list) else None
+
+    def classify(self, faces: Image) -> list[str | None]:
+        # Each gray crop is an image here; one without a face that is found has no answer.
+        found = self._pipeline.predict_batch(list(faces), max_faces=1)
+        return [one[0].emotion if isinstance(one, list) and one else None for one in found]
+
+
+def open_rival(task: Task) -> Rival:
+    """Open a pipeline with the arguments of the options.
+
+    Raises:
+        UnavailableError: it does not open.
+    """
+    return _Own(task)

@@ -1,0 +1,396 @@
+"""One run: open, check, warm up, measure in rounds, and say what came out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import cv2
+
+from fer_bench.baselines.adapter import UnavailableError
+from fer_bench.baselines.catalogue import RIVALS
+from fer_bench.machine import provenance
+from fer_bench.machine.load import LoadWatch, busy
+from fer_bench.measure.build import THREE_CALLS, pipeline_jobs, rival_jobs
+from fer_bench.measure.clock import Clock
+from fer_bench.measure.cold_start import ColdStartError, measure_cold_start
+from fer_bench.measure.jobs import Job, RivalJob
+from fer_bench.measure.models import describe
+from fer_bench.measure.plan import Plan
+from fer_bench.measure.series import StopRule
+from fer_bench.measure.subjects import NAME, Subject, open_subjects
+from fer_bench.quality import accuracy
+from fer_bench.quality.labelled import LABELS, LabelledFaces, read_labelled
+from fer_bench.quality.scenes import (
+    BUNDLED,
+    BUNDLED_PHOTOGRAPH,
+    Picture,
+    bundled_photograph,
+    bundled_portrait,
+    compose,
+    photograph,
+    portrait_of,
+)
+from fer_bench.report.layout import number, plural
+from fer_bench.results.result import (
+    FORMAT,
+    Accuracy,
+    ColdStart,
+    Conditions,
+    Model,
+    Operations,
+    Peak,
+    Provenance,
+    Result,
+    Row,
+    Scene,
+    Skipped,
+    with_limit,
+)
+from fer_sdk.errors import DataError, FerError
+from fer_sdk.image.load import load_image
+from fer_sdk.models import session as runtime
+
+_PEAK_RULE = StopRule(0.15, 3)
+_PEAK_DRIFT = 1.1
+_FEW, _SHORT = 100, 1.0
+"""Samples and seconds of a series, below which it says little."""
+_LEAST_FLOOR_MS = 0.01
+"""Below this a call's own overhead is all that is left to measure."""
+
+Progress = Callable[[str, float], None]
+"""What is being done, and which share of the run is behind."""
+
+
+def run(plan: Plan, clock: Clock, command: Sequence[str], progress: Progress) -> Result:
+    """Measure everything that the plan asks for and this machine has.
+
+    Raises:
+        FerError: the plan cannot be begun: no pipeline opens, the photo has no face, or the
+            labelled data cannot be read.
+    """
+    started, began = datetime.now(UTC), time.monotonic()
+    labelled = None if plan.data is None else read_labelled(plan.data, plan.split)
+    watch = LoadWatch()
+    machine = provenance.machine()
+    progress("opening the pipelines", 0.0)
+    subjects, skipped = open_subjects(plan)
+    if not subjects:
+        reasons = "; ".join(f"{one.what}: {one.reason}" for one in skipped)
+        raise DataError(f"no pipeline could be opened: {reasons}")
+    try:
+        pictures = _pictures(plan, subjects[0])
+        scenes, counts, notes = _check_scenes(pictures, subjects)
+        models = describe(subjects)
+        peaks = _peaks(plan, subjects, clock, skipped, progress)
+        with _jobs(plan, subjects, pictures, counts, clock, progress) as (jobs, left_out):
+            skipped += left_out
+            done = _measure(jobs, plan, skipped, progress)
+            figures = _Accuracies(subjects, labelled, done, skipped, progress)
+            rows = [figures.beside(row) for job in done for row in job.rows()]
+        cold = _cold_starts(plan, subjects, pictures[0], skipped, progress)
+        peaks, moved = _again(peaks, clock, progress)
+        rows = [_limited(row, models, peaks) for row in rows]
+        load = watch.finish()
+        origin = Provenance(
+            started=started.isoformat(timespec="seconds"),
+            seconds=time.monotonic() - began,
+            command=list(command),
+            machine=machine,
+            software=provenance.software(runtime.SPINNING),
+            load=load,
+        )
+    finally:
+        for subject in subjects:
+            subject.pipeline.close()
+    return Result(
+        format=FORMAT,
+        provenance=origin,
+        scenes=scenes,
+        models=models,
+        peaks=peaks,
+        cold_starts=cold,
+        rows=rows,
+        skipped=skipped,
+        notes=[
+            *_short(plan),
+            *busy(load, machine, on_gpu=any(one.device != "cpu" for one in subjects)),
+            *moved,
+            *notes,
+        ],
+    )
+
+
+def _short(plan: Plan) -> list[str]:
+    if plan.rule.min_count >= _FEW and plan.rule.min_seconds >= _SHORT:
+        return []
+    return [
+        f"THE SERIES ARE SHORT: {plan.rule.min_count} samples and {plan.rule.min_seconds:g} s were "
+        "asked for, which is to try it and not to publish"
+    ]
+
+
+def _pictures(plan: Plan, subject: Subject) -> list[Picture]:
+    detector = subject.found_by
+    if plan.photo is None:
+        whole, portrait = bundled_photograph(), bundled_portrait()
+        source, source_of_whole = BUNDLED, BUNDLED_PHOTOGRAPH
+    else:
+        whole = load_image(plan.photo)
+        source = source_of_whole = plan.photo.name
+        portrait = portrait_of(whole, detector, source)
+    # On a plain ground other packages' detectors have next to nothing to do.
+    beside_packages = any(RIVALS[name].kind == "package" for name in plan.rivals)
+    return [
+        photograph(whole, *size, detector, source_of_whole)
+        if faces == 1 and beside_packages
+        else compose(portrait, *size, faces, source)
+        for size in plan.sizes
+        for faces in plan.faces
+    ]
+
+
+def _check_scenes(
+    pictures: Sequence[Picture], subjects: Sequence[Subject]
+) -> tuple[list[Scene], dict[tuple[str, str], int], list[str]]:
+    """Count the faces that each detector finds, and say where it is not what was drawn."""
+    detectors = {subject.detector: subject.found_by for subject in subjects}
+    scenes, counts, notes = [], {}, []
+    for picture in pictures:
+        height, width = picture.rgb.shape[:2]
+        found = {name: len(one.detect(picture.rgb)) for name, one in detectors.items()}
+        scenes.append(Scene(picture.source, width, height, picture.faces, found, picture.sha256))
+        for name, count in found.items():
+            counts[name, picture.sha256] = count
+            if count != picture.faces:
+                notes.append(
+                    f"{name} finds {count} of the {picture.faces} faces in the {width}x{height} "
+                    "picture: its rows are about the faces found"
+                )
+    return scenes, counts, notes
+
+
+def _peaks(
+    plan: Plan,
+    subjects: Sequence[Subject],
+    clock: Clock,
+    skipped: list[Skipped],
+    progress: Progress,
+) -> list[Peak]:
+    if not plan.roofline:
+        return []
+    try:
+        from fer_bench.machine.roofline import measure_peak
+    except ImportError as error:
+        skipped.append(Skipped("roofline", f"it needs {error.name}: pip install 'fer-sdk[bench]'"))
+        return []
+    peaks = []
+    for threads in sorted({subject.threads for subject in subjects if subject.device == "cpu"}):
+        progress(f"measuring this machine's peaks with {threads} threads", 0.02)
+        peaks.append(measure_peak(threads, clock, _PEAK_RULE))
+    return peaks
+
+
+def _again(peaks: Sequence[Peak], clock: Clock, progress: Progress) -> tuple[list[Peak], list[str]]:
+    """The best of the peaks before and after the rows, and whether they tell of another speed."""
+    if not peaks:
+        return [], []
+    from fer_bench.machine.roofline import measure_products
+
+    bests, notes = [], []
+    for before in peaks:
+        progress(f"measuring this machine's peaks with {before.threads} threads again", 0.98)
+        after = measure_products(before.threads, clock, _PEAK_RULE)
+        found = {}
+        for kind, old, new in (
+            ("fp32", before.fp32_gmacs, after.fp32),
+            ("int8", before.int8_gmacs, after.int8),
+        ):
+            found[kind] = max(old or new, new)
+            if old and max(old, new) > _PEAK_DRIFT * min(old, new):
+                notes.append(
+                    f"THE MACHINE CHANGED ITS SPEED: its {kind} peak with "
+                    f"{plural(before.threads, 'thread')} was {number(old)} before and "
+                    f"{number(new)} after the rows, in 10^9 multiply-adds/s"
+                )
+        bests.append(replace(before, fp32_gmacs=found["fp32"], int8_gmacs=found["int8"]))
+    return bests, notes
+
+
+@contextmanager
+def _jobs(
+    plan: Plan,
+    subjects: Sequence[Subject],
+    pictures: Sequence[Picture],
+    counts: Mapping[tuple[str, str], int],
+    clock: Clock,
+    progress: Progress,
+) -> Iterator[tuple[list[Job], list[Skipped]]]:
+    jobs, skipped = pipeline_jobs(plan, subjects, pictures, counts, clock)
+    if plan.rivals:
+        progress("opening the rivals", 0.05)
+    rivals, left_out = rival_jobs(plan, subjects, pictures, clock)
+    threads = cv2.getNumThreads()
+    try:
+        yield jobs + rivals, skipped + left_out
+    finally:
+        cv2.setNumThreads(threads)
+        for job in jobs + rivals:
+            job.close()
+
+
+def _measure(
+    jobs: Sequence[Job], plan: Plan, skipped: list[Skipped], progress: Progress
+) -> list[Job]:
+    """Warm up each job and measure it in rounds; one that fails is left out with its reason."""
+    rule = plan.rule.split(plan.rounds)
+    alive = list(jobs)
+    for turn in range(plan.rounds):
+        for at, job in enumerate(list(alive)):
+            one = job.conditions
+            share = (turn + at / len(alive)) / plan.rounds
+            progress(
+                f"round {turn + 1} of {plan.rounds}: {one.subject}, {one.scenario}, {one.stage}",
+                0.1 + 0.8 * share,
+            )
+            try:
+                if turn == 0:
+                    job.warm_up()
+                job.take_round(rule)
+            except (FerError, UnavailableError) as error:
+                alive.remove(job)
+                skipped.append(Skipped(f"{one.subject}, {one.scenario}", str(error)))
+    return alive
+
+
+class _Accuracies:
+    """What stands beside the speed of a row."""
+
+    def __init__(
+        self,
+        subjects: Sequence[Subject],
+        labelled: LabelledFaces | None,
+        jobs: Sequence[Job],
+        skipped: list[Skipped],
+        progress: Progress,
+    ) -> None:
+        self._ours: dict[tuple[str, str | None], Accuracy | None] = {}
+        self._rivals: dict[tuple[str, str | None], Accuracy] = {}
+        for subject in subjects:
+            key = (subject.device, subject.precision)
+            if key not in self._ours:
+                progress(f"accuracy of {subject.precision}", 0.92)
+                self._ours[key] = _of_subject(subject, labelled)
+        for job in jobs:
+            # A runtime may have run several files, each with an accuracy of its own.
+            name, of_file = job.conditions.subject, job.conditions.precision
+            if labelled is None or not isinstance(job, RivalJob):
+                continue
+            if (name, of_file) in self._rivals:
+                continue
+            progress(f"accuracy of {name}", 0.93)
+            # OpenVINO and PyTorch take faces of the model's size, packages of any.
+            faces = labelled.images
+            if job.conditions.scenario == "model":
+                faces = accuracy.resized(faces, subjects[0].emotion.metadata.input_size)
+            try:
+                answers = job.rival.classify(faces)
+            except UnavailableError as error:
+                skipped.append(Skipped(f"accuracy of {name}", str(error)))
+                continue
+            self._rivals[name, of_file] = accuracy.of_answers(answers, labelled)
+
+    def beside(self, row: Row) -> Row:
+        """The row with its accuracy, if its code gives emotions."""
+        one = row.conditions
+        if one.stage not in {"end to end", "emotion", "emotion, end to end", "given boxes"}:
+            return row
+        if one.subject == NAME:
+            return replace(row, accuracy=self._ours.get((one.device, one.precision)))
+        return replace(row, accuracy=self._rivals.get((one.subject, one.precision)))
+
+
+def _of_subject(subject: Subject, labelled: LabelledFaces | None) -> Accuracy | None:
+    model = subject.emotion
+    if labelled is None or not set(model.metadata.labels) <= set(LABELS):
+        return accuracy.of_metadata(model.metadata.metrics)
+    return accuracy.of_scores(
+        model.scores, model.metadata.labels, model.metadata.input_size, labelled
+    )
+
+
+def _cold_starts(
+    plan: Plan,
+    subjects: Sequence[Subject],
+    picture: Picture,
+    skipped: list[Skipped],
+    progress: Progress,
+) -> list[ColdStart]:
+    """Fresh processes, the pipelines in turn; one that fails is left out with its reason."""
+    taken = []
+    alive = list(subjects)
+    for at in range(plan.cold_starts):
+        for subject in list(alive):
+            progress(f"cold start {at + 1} of {plan.cold_starts}", 0.95)
+            try:
+                taken.append(measure_cold_start(picture.bgr, subject.arguments))
+            except ColdStartError as error:
+                skipped.append(Skipped("cold start", str(error)))
+                alive.remove(subject)
+    return taken
+
+
+def _limited(row: Row, models: Sequence[Model], peaks: Sequence[Peak]) -> Row:
+    """The row with its distance from the machine's limit, where both are known."""
+    one = row.conditions
+    peak = next((peak for peak in peaks if peak.threads == one.threads), None)
+    parts = _work_of(row, models)
+    if peak is None or parts is None or one.device != "cpu":
+        return row
+    from fer_bench.machine.roofline import floor
+
+    least = floor(parts, peak)
+    if least is None or least.milliseconds < _LEAST_FLOOR_MS:
+        return row
+    return with_limit(row, least.milliseconds, least.bound_by)
+
+
+_WHOLE = frozenset({"single-stream", "inference", "stages", "offline"})
+"""Scenarios in which one call is all three models, one after the other."""
+
+
+def _work_of(row: Row, models: Sequence[Model]) -> list[tuple[Operations, int]] | None:
+    """Which operations a row is about, each with how often; None where none, or unclear."""
+    one = row.conditions
+    if one.scenario == "dynamic-batch":
+        return None
+    of_picture = one.scenario != "model"
+    faces = one.batch * (row.faces_found or 0) if of_picture else one.batch
+    if one.stage in {"detect", "landmarks", "emotion"}:
+        names = [one.stage]
+    elif (
+        one.subject == NAME and one.scenario in _WHOLE and one.stage in {"end to end", THREE_CALLS}
+    ):
+        names = ["detect", "landmarks", "emotion"]
+    else:
+        return None
+    parts = []
+    # Where there is no face only the detector has run.
+    for name in names if faces else names[:1]:
+        operations = _operations(name, one, models)
+        if operations is None:
+            return None
+        parts.append((operations, one.batch if name == "detect" else faces))
+    return parts
+
+
+def _operations(stage: str, one: Conditions, models: Sequence[Model]) -> Operations | None:
+    name = "detector" if stage == "detect" else stage
+    named = [model for model in models if model.name == name]
+    exact = [model for model in named if model.precision == one.precision]
+    # A pipeline's precision is its emotion model's; the others may have one of their own.
+    chosen = exact or (named if one.subject == NAME else [])
+    return chosen[0].operations if len(chosen) == 1 else None

@@ -1,0 +1,136 @@
+"""The pipelines that are measured, each under its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fer_bench.machine import cuda
+from fer_bench.measure.plan import Plan
+from fer_bench.results.result import Skipped
+from fer_sdk import FerPipeline
+from fer_sdk.detectors import Detector
+from fer_sdk.errors import DetectorError, FerError, ModelError
+from fer_sdk.models.networks import EmotionModel, LandmarksModel
+from fer_sdk.models.packaged import read_bundled
+from fer_sdk.models.session import read_model
+
+NAME = "fer-sdk"
+
+_BLAZEFACE = "face_detection_short_range.onnx"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Subject:
+    """An open pipeline.
+
+    Attributes:
+        arguments: what it was opened with, as JSON values.
+        pipeline: the pipeline.
+        device: where its models run.
+        precision: of its emotion model.
+        detector: the detector that it really uses.
+        threads: of one model run.
+    """
+
+    arguments: Mapping[str, object]
+    pipeline: FerPipeline
+    device: str
+    precision: str
+    detector: str
+    threads: int
+
+    @property
+    def emotion(self) -> EmotionModel:
+        """Its emotion model."""
+        return self.pipeline.parts.emotion
+
+    @property
+    def landmarks(self) -> LandmarksModel:
+        """Its landmarks model."""
+        return self.pipeline.parts.landmarks
+
+    @property
+    def found_by(self) -> Detector:
+        """Its detector."""
+        detector = self.pipeline.parts.detector
+        if detector is None:
+            raise DetectorError("the pipeline was opened without a detector")
+        return detector
+
+    @property
+    def provider(self) -> str:
+        """What really runs its models."""
+        return self.pipeline.info.models[0].provider
+
+
+def open_subjects(plan: Plan) -> tuple[list[Subject], list[Skipped]]:
+    """Open a pipeline for each combination of the plan; what does not open is skipped."""
+    subjects: dict[tuple[object, ...], Subject] = {}
+    skipped: list[Skipped] = []
+    for device in _devices(plan, skipped):
+        for precision in plan.precisions:
+            for detector in plan.detectors:
+                for threads in plan.threads:
+                    arguments: dict[str, object] = {
+                        "device": device,
+                        "precision": precision,
+                        "detector": detector,
+                        "threads": threads,
+                        "emotion_model": _text(plan.emotion_model),
+                        "landmarks_model": _text(plan.landmarks_model),
+                    }
+                    try:
+                        subject = _open(arguments)
+                    except FerError as error:
+                        what = f"{device}, {precision}, detector {detector}, threads {threads}"
+                        skipped.append(Skipped(what, str(error)))
+                        continue
+                    # "auto" and the name of what it stands for are the same thing.
+                    key = (subject.device, subject.precision, subject.detector, subject.threads)
+                    if subjects.setdefault(key, subject) is not subject:
+                        subject.pipeline.close()
+    return list(subjects.values()), skipped
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _devices(plan: Plan, skipped: list[Skipped]) -> list[str]:
+    wanted = [
+        device for one in plan.devices for device in (("cpu", "cuda") if one == "auto" else (one,))
+    ]
+    reason = cuda.why_not()
+    if "cuda" in wanted and reason is not None:
+        skipped.append(Skipped("CUDA", reason))
+        wanted = [device for device in wanted if device != "cuda"]
+    return list(dict.fromkeys(wanted))
+
+
+def _open(arguments: dict[str, object]) -> Subject:
+    pipeline = FerPipeline(**arguments)  # type: ignore[arg-type]
+    info = pipeline.info
+    return Subject(
+        arguments,
+        pipeline,
+        info.device,
+        info.models[0].precision,
+        info.detector or "none",
+        info.threads,
+    )
+
+
+def model_file(subject: Subject, model: EmotionModel | LandmarksModel) -> bytes:
+    """The content of a pipeline's model file."""
+    own = subject.arguments[f"{model.task}_model"]
+    return read_bundled(model.source) if own is None else read_model(Path(str(own)))
+
+
+def detector_file() -> tuple[str, bytes] | None:
+    """The detector's network, which both detectors run; None where it does not come along."""
+    try:
+        return _BLAZEFACE, read_bundled(_BLAZEFACE)
+    except ModelError:
+        return None
