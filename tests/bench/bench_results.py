@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
-from fer_bench.measure.percentiles import summarise
+from msgspec.structs import replace
+
+from fer_bench.results.percentiles import summarise
 from fer_bench.results.result import (
     FORMAT,
     Accuracy,

@@ -2,5 +2,5 @@
 
 Each runs in a process of its own, since their dependencies seldom go together with ours or with
 each other's, and with no way to the network. What runs in that process (``worker``, ``adapter``
-and one module for each rival) imports nothing but the standard library, numpy and the rival.
+and one module for each baseline) imports nothing but the standard library, numpy and the baseline.
 """

@@ -1,4 +1,4 @@
-"""What a rival must offer to be measured."""
+"""What a baseline must offer to be measured."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Image = npt.NDArray[np.uint8]
 
 
 class UnavailableError(Exception):
-    """The rival cannot run here; says why, and what would help where anything does."""
+    """The baseline cannot run here; says why, and what would help where anything does."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a rival is asked to do.
+    """What a baseline is asked to do.
 
     Attributes:
         threads: how many it should use; None leaves it alone.
@@ -40,8 +40,8 @@ class Task:
     options: Mapping[str, str] = field(default_factory=dict)
 
 
-class Rival(Protocol):
-    """A rival that is open and has its task."""
+class Baseline(Protocol):
+    """A baseline that is open and has its task."""
 
     @property
     def version(self) -> str:
@@ -65,7 +65,7 @@ class Rival(Protocol):
 
 
 def require(module: str, install: str) -> Any:
-    """Import a rival's module.
+    """Import a baseline's module.
 
     Raises:
         UnavailableError: it is not installed, or fails when it is imported.

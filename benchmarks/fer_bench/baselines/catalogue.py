@@ -1,4 +1,4 @@
-"""Which rivals there are."""
+"""Which baselines there are."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A rival by the name that a user gives.
+    """A baseline by the name that a user gives.
 
     Attributes:
         subject: what tables call it.
@@ -26,7 +26,7 @@ class Entry:
     options: Mapping[str, str] = field(default_factory=dict)
 
 
-RIVALS: Mapping[str, Entry] = {
+BASELINES: Mapping[str, Entry] = {
     "openvino": Entry("OpenVINO", "openvino", "runtime", "emotion"),
     "torch": Entry("PyTorch eager", "torch_network", "runtime", "emotion", {"mode": "eager"}),
     "torch-compiled": Entry(

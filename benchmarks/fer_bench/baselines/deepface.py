@@ -9,8 +9,8 @@ from typing import Any
 
 from fer_bench.baselines.adapter import (
     FER2013_WORDS,
+    Baseline,
     Image,
-    Rival,
     Task,
     as_colour,
     limit_onnxruntime,
@@ -58,7 +58,7 @@ class _DeepFace:
         return answers
 
 
-def open_rival(task: Task) -> Rival:
+def open_baseline(task: Task) -> Baseline:
     """Open it.
 
     Raises:

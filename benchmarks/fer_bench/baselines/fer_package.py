@@ -9,8 +9,8 @@ import numpy as np
 
 from fer_bench.baselines.adapter import (
     FER2013_WORDS,
+    Baseline,
     Image,
-    Rival,
     Task,
     UnavailableError,
     as_colour,
@@ -30,7 +30,7 @@ class _Fer:
         if not hasattr(cv2, "CascadeClassifier"):
             raise UnavailableError(
                 "it needs cv2.CascadeClassifier, which this OpenCV lacks: give it an environment "
-                "with opencv-contrib-python and name its interpreter with --rival-python"
+                "with opencv-contrib-python and name its interpreter with --baseline-python"
             )
         if task.threads is not None:
             cv2.setNumThreads(task.threads)
@@ -58,7 +58,7 @@ class _Fer:
         return answers
 
 
-def open_rival(task: Task) -> Rival:
+def open_baseline(task: Task) -> Baseline:
     """Open it.
 
     Raises:

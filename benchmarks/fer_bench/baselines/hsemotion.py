@@ -10,8 +10,8 @@ import numpy as np
 
 from fer_bench.baselines.adapter import (
     FER2013_WORDS,
+    Baseline,
     Image,
-    Rival,
     Task,
     as_colour,
     cut,
@@ -58,7 +58,7 @@ class _HSEmotion:
         return [FER2013_WORDS.get(word.lower(), word.lower()) for word in words]
 
 
-def open_rival(task: Task) -> Rival:
+def open_baseline(task: Task) -> Baseline:
     """Open the package that the options name.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fer_bench.baselines.adapter import Image, Rival, Task, UnavailableError, require
+from fer_bench.baselines.adapter import Baseline, Image, Task, UnavailableError, require
 
 
 class _OpenVino:
@@ -43,7 +43,7 @@ class _OpenVino:
         return [self._labels[best] for best in np.argmax(scores, axis=1)]
 
 
-def open_rival(task: Task) -> Rival:
+def open_baseline(task: Task) -> Baseline:
     """Compile the task's model for this CPU.
 
     Raises:

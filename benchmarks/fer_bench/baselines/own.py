@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from fer_bench.baselines.adapter import Image, Rival, Task, UnavailableError, require
+from fer_bench.baselines.adapter import Baseline, Image, Task, UnavailableError, require
 
 
 class _Own:
@@ -33,7 +33,7 @@ class _Own:
         return [one[0].emotion if isinstance(one, list) and one else None for one in found]
 
 
-def open_rival(task: Task) -> Rival:
+def open_baseline(task: Task) -> Baseline:
     """Open a pipeline with the arguments of the options.
 
     Raises:

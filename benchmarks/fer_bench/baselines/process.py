@@ -1,4 +1,4 @@
-"""A rival in its process, from our side."""
+"""A baseline in its process, from our side."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _MARGIN_SECONDS = 60.0
 _CLASSIFY_SECONDS = 3600.0
 
 
-class RivalProcess:
-    """A rival that was opened, to be measured in rounds. Close it, or use it in ``with``."""
+class BaselineProcess:
+    """A baseline that was opened, to be measured in rounds. Close it, or use it in ``with``."""
 
     def __init__(
         self,
@@ -41,17 +41,17 @@ class RivalProcess:
         options: Mapping[str, str] | None = None,
         python: Path | None = None,
     ) -> None:
-        """Start the process and open the rival.
+        """Start the process and open the baseline.
 
         Args:
-            adapter: module of this package that knows the rival.
+            adapter: module of this package that knows the baseline.
             threads: how many it should use; None leaves it alone.
             image: BGR picture for a package.
             squares: the faces in it, as (x, y, side).
             faces: gray crops ``[N, S, S]`` for a runtime.
             content: of a model file, for a runtime.
             options: what else the adapter wants to know.
-            python: interpreter that has the rival; ours by default.
+            python: interpreter that has the baseline; ours by default.
 
         Raises:
             UnavailableError: it cannot run here.
@@ -126,7 +126,7 @@ class RivalProcess:
         self._errors.close()
         self._folder.cleanup()
 
-    def __enter__(self) -> RivalProcess:
+    def __enter__(self) -> BaselineProcess:
         return self
 
     def __exit__(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fer_bench.baselines.adapter import Image, Rival, Task, UnavailableError, require
+from fer_bench.baselines.adapter import Baseline, Image, Task, UnavailableError, require
 
 
 class _Torch:
@@ -65,7 +65,7 @@ class _Torch:
         return [self._labels[int(best)] for best in scores.argmax(dim=1)]
 
 
-def open_rival(task: Task) -> Rival:
+def open_baseline(task: Task) -> Baseline:
     """Load the checkpoint of the options.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The process in which a rival runs. Started as a file, by an interpreter that may not be ours.
+"""The process in which a baseline runs. Started as a file, by an interpreter that may not be ours.
 
 It reads one JSON object a line from standard input and answers each with one line:
 ``open`` (adapter and task), ``warm-up``, ``measure`` (a stop rule), ``classify`` (a file of faces).
@@ -37,10 +37,10 @@ def _import_fer_bench() -> None:
 
 class _Worker:
     def __init__(self) -> None:
-        from fer_bench.measure.clock import SystemClock
+        from fer_bench.measure.series import SystemClock
 
         self._clock = SystemClock()
-        self._rival: Any = None
+        self._baseline: Any = None
 
     def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Do what a line asks."""
@@ -69,14 +69,14 @@ class _Worker:
             options=asked.get("options", {}),
         )
         module = importlib.import_module(f"fer_bench.baselines.{asked['adapter']}")
-        self._rival = module.open_rival(task)
-        return {"version": self._rival.version}
+        self._baseline = module.open_baseline(task)
+        return {"version": self._baseline.version}
 
     def _warm_up(self) -> dict[str, Any]:
         from fer_bench.measure.series import warm_up
 
-        faces = self._rival.faces_in(self._rival.run())
-        done = warm_up(self._rival.run, self._clock)
+        faces = self._baseline.faces_in(self._baseline.run())
+        done = warm_up(self._baseline.run, self._clock)
         return {
             "faces": faces,
             "count": done.count,
@@ -88,9 +88,9 @@ class _Worker:
         from fer_bench.measure.series import StopRule, collect, settle, timed
 
         if not settled:
-            settle(self._rival.run)
+            settle(self._baseline.run)
         start = self._clock.now_ns()
-        taken = collect(timed(self._rival.run, self._clock), StopRule(**rule), self._clock)
+        taken = collect(timed(self._baseline.run, self._clock), StopRule(**rule), self._clock)
         return {"taken": taken, "wall": self._clock.now_ns() - start}
 
     def _classify(self, path: str) -> dict[str, Any]:
@@ -99,7 +99,7 @@ class _Worker:
         faces = np.load(path)
         answers: list[str | None] = []
         for at in range(0, len(faces), _AT_ONCE):
-            answers += self._rival.classify(faces[at : at + _AT_ONCE])
+            answers += self._baseline.classify(faces[at : at + _AT_ONCE])
         return {"answers": answers}
 
 
@@ -110,7 +110,7 @@ def _reply(out: TextIO, reply: dict[str, Any]) -> None:
 
 def main() -> None:
     """Answer until standard input ends."""
-    # What a rival prints must not get between the answers.
+    # What a baseline prints must not get between the answers.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     socket.socket.connect = _offline  # type: ignore[method-assign]
@@ -124,7 +124,7 @@ def main() -> None:
             _reply(out, worker.answer(json.loads(line)))
         except UnavailableError as error:
             _reply(out, {"unavailable": str(error)})
-        # A rival may fail in any way; the run goes on without it.
+        # A baseline may fail in any way; the run goes on without it.
         except Exception as error:  # noqa: BLE001
             _reply(out, {"unavailable": f"it failed: {type(error).__name__}: {error}"})
 

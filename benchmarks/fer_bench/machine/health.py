@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import median
 
-from fer_bench.measure.percentiles import percentile
 from fer_bench.measure.series import CALLS_TO_JUDGE, WarmUp
 
 _FIRST_TIMES = 2.0
@@ -21,8 +21,7 @@ def complaints(rounds: Sequence[Sequence[float]], warm_up: WarmUp | None) -> lis
         warm_up: what came before the first round.
     """
     samples = [value for part in rounds for value in part]
-    ordered = sorted(samples)
-    median = percentile(ordered, 0.5)
+    middle = median(samples)
     found: list[str] = []
     if warm_up is not None and not warm_up.stable:
         found.append(
@@ -30,12 +29,12 @@ def complaints(rounds: Sequence[Sequence[float]], warm_up: WarmUp | None) -> lis
             if warm_up.count >= CALLS_TO_JUDGE
             else f"had time for only {warm_up.count} warm-up calls"
         )
-    if len(samples) > 1 and samples[0] > _FIRST_TIMES * median:
-        found.append(f"the first sample after warm-up took {samples[0] / median:.1f} times p50")
-    far = sum(value > _FAR_TIMES * median for value in samples)
+    if len(samples) > 1 and samples[0] > _FIRST_TIMES * middle:
+        found.append(f"the first sample after warm-up took {samples[0] / middle:.1f} times p50")
+    far = sum(value > _FAR_TIMES * middle for value in samples)
     if far > max(1, _FAR_SHARE * len(samples)):
         found.append(f"{far} of {len(samples)} samples took over {_FAR_TIMES:.0f} times p50")
-    medians = [percentile(sorted(part), 0.5) for part in rounds if len(part) > 4]
+    medians = [median(part) for part in rounds if len(part) > 4]
     if len(medians) > 1 and max(medians) > _DRIFT * min(medians):
         found.append(
             f"p50 moved between rounds from {min(medians):.3g} to {max(medians):.3g} ms "

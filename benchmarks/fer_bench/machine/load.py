@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from typing import NamedTuple
+
+import psutil
 
 from fer_bench.machine import provenance
 from fer_bench.results.result import Load, Machine
@@ -26,7 +27,7 @@ class LoadWatch:
     """Counts what other processes use from its making to ``finish``."""
 
     def __init__(self) -> None:
-        self._average = _load_average()
+        self._average = psutil.getloadavg()[0]
         self._gpu = provenance.gpu_share()
         self._start = _ticks()
 
@@ -34,14 +35,13 @@ class LoadWatch:
         """What was seen."""
         end = _ticks()
         others = stolen = None
-        if self._start is not None and end is not None:
-            passed = end.machine_all - self._start.machine_all
-            if passed > 0:
-                busy = end.machine_busy - self._start.machine_busy
-                own = end.own - self._start.own
-                others = min(max((busy - own) / passed, 0.0), 1.0)
-                stolen = min(max((end.stolen - self._start.stolen) / passed, 0.0), 1.0)
-        return Load(self._average, _load_average(), others, stolen, self._gpu)
+        passed = end.machine_all - self._start.machine_all
+        if passed > 0:
+            busy = end.machine_busy - self._start.machine_busy
+            own = end.own - self._start.own
+            others = min(max((busy - own) / passed, 0.0), 1.0)
+            stolen = min(max((end.stolen - self._start.stolen) / passed, 0.0), 1.0)
+        return Load(self._average, psutil.getloadavg()[0], others, stolen, self._gpu)
 
 
 def busy(load: Load, machine: Machine, *, on_gpu: bool) -> list[str]:
@@ -80,18 +80,7 @@ def busy(load: Load, machine: Machine, *, on_gpu: bool) -> list[str]:
     return found
 
 
-def _load_average() -> float | None:
-    try:
-        return os.getloadavg()[0]
-    except (AttributeError, OSError):
-        return None
-
-
-def _ticks() -> _Ticks | None:
-    try:
-        psutil = importlib.import_module("psutil")
-    except ImportError:
-        return None
+def _ticks() -> _Ticks:
     machine = psutil.cpu_times()
     total = sum(
         getattr(machine, name, 0.0)
@@ -99,7 +88,7 @@ def _ticks() -> _Ticks | None:
     )
     stolen = float(getattr(machine, "steal", 0.0))
     idle = machine.idle + getattr(machine, "iowait", 0.0)
-    # Children count once they have ended, which cold starts and rivals have by then.
+    # Children count once they have ended, which cold starts and baselines have by then.
     own = os.times()
     return _Ticks(
         total - idle - stolen,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
+
+import cpuinfo
+import cv2
+import psutil
 
 import fer_sdk
 from fer_bench.results.result import Machine, Software
@@ -16,45 +18,32 @@ from fer_sdk.cpu_count import usable_cores
 from fer_sdk.models import session as runtime
 
 _TIMEOUT = 10.0
-# What decides how fast int8 and fp32 products can be, by the names of /proc/cpuinfo.
+# What decides how fast int8 and fp32 products can be.
 _INSTRUCTIONS = (
-    "sse4_2",
-    "avx",
-    "avx2",
-    "fma",
-    "f16c",
-    "avx_vnni",
-    "avx512f",
-    "avx512bw",
-    "avx512_vnni",
-    "avx512_bf16",
-    "avx512_fp16",
-    "amx_int8",
-    "amx_bf16",
-    "asimd",
-    "asimddp",
-    "i8mm",
-    "sve",
+    *("sse4_2", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni"),
+    *("avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16", "asimd", "asimddp", "i8mm", "sve"),
 )
 
 
 def machine() -> Machine:
     """The hardware under this process."""
-    gpu = _nvidia("name,memory.total,driver_version")
-    total, available = _memory()
+    cpu = cpuinfo.get_cpu_info()
+    flags = set(cpu.get("flags", ()))
+    memory = psutil.virtual_memory()
+    name, gpu_memory, driver = _nvidia("name,memory.total,driver_version") or (None, None, None)
     return Machine(
-        cpu=_cpu(),
+        cpu=cpu.get("brand_raw") or cpu.get("hardware_raw"),
         architecture=platform.machine(),
         cores=usable_cores(),
         cpu_quota=_cpu_quota(),
-        instructions=_instructions(),
+        instructions=[one for one in _INSTRUCTIONS if one in flags],
         governor=_governor(),
-        memory_bytes=total,
-        memory_available_bytes=available,
+        memory_bytes=memory.total,
+        memory_available_bytes=memory.available,
         system=platform.platform(),
-        gpu=gpu[0] if gpu else None,
-        gpu_memory_bytes=int(gpu[1]) * 2**20 if gpu and gpu[1].isdigit() else None,
-        gpu_driver=gpu[2] if gpu else None,
+        gpu=name,
+        gpu_memory_bytes=int(gpu_memory) * 2**20 if gpu_memory and gpu_memory.isdigit() else None,
+        gpu_driver=driver,
         cuda=_cuda(),
     )
 
@@ -73,52 +62,11 @@ def software(spinning: bool | None) -> Software:
         onnxruntime_providers=runtime.providers(),
         spinning=spinning,
         numpy=_version("numpy"),
-        opencv=_module_version("cv2"),
+        opencv=cv2.__version__,
         mediapipe=_version("mediapipe"),
         git_commit=commit,
         git_dirty=dirty,
     )
-
-
-def _cpu() -> str | None:
-    for line in _lines(Path("/proc/cpuinfo")):
-        name, _, value = line.partition(":")
-        if name.strip().lower() in {"model name", "hardware"} and value.strip():
-            return value.strip()
-    if platform.system() == "Darwin":
-        return _output(["sysctl", "-n", "machdep.cpu.brand_string"])
-    return platform.processor() or None
-
-
-def _instructions() -> list[str]:
-    for line in _lines(Path("/proc/cpuinfo")):
-        name, _, value = line.partition(":")
-        if name.strip().lower() in {"flags", "features"}:
-            present = set(value.split())
-            return [one for one in _INSTRUCTIONS if one in present]
-    return []
-
-
-def _governor() -> str | None:
-    cpus = Path("/sys/devices/system/cpu")
-    found = {
-        line
-        for path in cpus.glob("cpu[0-9]*/cpufreq/scaling_governor")
-        for line in _lines(path)[:1]
-    }
-    return ", ".join(sorted(found)) or None
-
-
-def _cpu_quota() -> float | None:
-    """What the control group of this process, as a container has one, allows."""
-    quota, _, period = next(iter(_lines(Path("/sys/fs/cgroup/cpu.max"))), "").partition(" ")
-    if not quota:
-        group = Path("/sys/fs/cgroup/cpu")
-        quota, period = (
-            next(iter(_lines(group / name)), "")
-            for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us")
-        )
-    return int(quota) / int(period) if quota.isdigit() and period.isdigit() else None
 
 
 def gpu_share() -> float | None:
@@ -127,42 +75,39 @@ def gpu_share() -> float | None:
     return int(found[0]) / 100 if found and found[0].isdigit() else None
 
 
-def free_memory() -> int | None:
-    """Bytes that processes can still take without others being swapped out."""
-    return _memory()[1]
+def why_no_cuda() -> str | None:
+    """Why nothing can run on CUDA; None when the installed onnxruntime offers it."""
+    if runtime.has_cuda():
+        return None
+    return (
+        f"onnxruntime {runtime.version()} here is built for {', '.join(runtime.providers())} only; "
+        "install onnxruntime-gpu in place of onnxruntime to measure a GPU"
+    )
 
 
-def _memory() -> tuple[int | None, int | None]:
-    try:
-        psutil = importlib.import_module("psutil")
-    except ImportError:
-        return _memory_of_linux()
-    memory = psutil.virtual_memory()
-    return int(memory.total), int(memory.available)
+def _governor() -> str | None:
+    cpus = Path("/sys/devices/system/cpu")
+    found = {_text(path) for path in cpus.glob("cpu[0-9]*/cpufreq/scaling_governor")} - {""}
+    return ", ".join(sorted(found)) or None
 
 
-def _memory_of_linux() -> tuple[int | None, int | None]:
-    kilobytes = {
-        name: int(value.split()[0])
-        for name, _, value in (line.partition(":") for line in _lines(Path("/proc/meminfo")))
-        if value.split()
-    }
-
-    def found(name: str) -> int | None:
-        return kilobytes[name] * 1024 if name in kilobytes else None
-
-    return found("MemTotal"), found("MemAvailable")
+def _cpu_quota() -> float | None:
+    """What the control group of this process, as a container has one, allows."""
+    groups = Path("/sys/fs/cgroup")
+    quota, _, period = _text(groups / "cpu.max").partition(" ")
+    if not quota:
+        quota, period = (_text(groups / f"cpu/cpu.cfs_{name}_us") for name in ("quota", "period"))
+    return int(quota) / int(period) if quota.isdigit() and period.isdigit() else None
 
 
 def _nvidia(query: str) -> list[str] | None:
-    text = _output(["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader,nounits"])
+    text = _output("nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader,nounits")
     return [part.strip() for part in text.splitlines()[0].split(",")] if text else None
 
 
 def _cuda() -> str | None:
-    text = _output(["nvidia-smi"]) or ""
-    _, found, rest = text.partition("CUDA Version:")
-    return rest.split()[0] if found and rest.split() else None
+    _, _, rest = (_output("nvidia-smi") or "").partition("CUDA Version:")
+    return next(iter(rest.split()), None)
 
 
 def _git() -> tuple[str | None, bool | None]:
@@ -170,13 +115,11 @@ def _git() -> tuple[str | None, bool | None]:
     # An installed wheel may lie in a virtual environment inside somebody else's repository.
     if "site-packages" in here:
         return None, None
-    commit = _output(["git", "-C", here, "rev-parse", "HEAD"])
-    if commit is None:
-        return None, None
+    commit = _output("git", "-C", here, "rev-parse", "HEAD")
     # Without the option it refreshes the index, which somebody else may be writing.
-    asked = ["git", "--no-optional-locks", "-C", here, "status", "--porcelain"]
-    changes = _output([*asked, "--untracked-files=no"], True)
-    return commit, None if changes is None else bool(changes)
+    asked = ("git", "--no-optional-locks", "-C", here, "status", "--porcelain")
+    changes = _output(*asked, "--untracked-files=no")
+    return commit, None if commit is None or changes is None else bool(changes)
 
 
 def _version(package: str) -> str | None:
@@ -186,31 +129,23 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _module_version(name: str) -> str | None:
+def _text(path: Path) -> str:
     try:
-        return str(importlib.import_module(name).__version__)
-    except (ImportError, AttributeError):
-        return None
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+        return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
-        return []
+        return ""
 
 
-def _output(command: Sequence[str], empty: bool = False) -> str | None:
+def _output(*command: str) -> str | None:
     try:
         done = subprocess.run(
             command,
             capture_output=True,
             text=True,
             timeout=_TIMEOUT,
-            check=False,
+            check=True,
             env=os.environ | {"LC_ALL": "C"},
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except (OSError, subprocess.SubprocessError):
         return None
-    text = done.stdout.strip()
-    return text if done.returncode == 0 and (text or empty) else None
+    return done.stdout.strip()

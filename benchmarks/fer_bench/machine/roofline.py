@@ -21,8 +21,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from fer_bench.machine import sessions
-from fer_bench.measure.clock import Clock
-from fer_bench.measure.series import StopRule, collect, timed
+from fer_bench.measure.series import Clock, StopRule, collect, timed
 from fer_bench.results.result import Layer, Operations, Peak
 
 # Small ones end before anything disturbs them and stay in the cache, large ones feed more threads.

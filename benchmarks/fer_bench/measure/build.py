@@ -5,469 +5,386 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import Any
 
-import cv2
-import numpy as np
-import numpy.typing as npt
+import psutil
+from msgspec.structs import replace
 
 from fer_bench.baselines.adapter import UnavailableError
-from fer_bench.baselines.catalogue import RIVALS, Entry
-from fer_bench.baselines.process import RivalProcess
-from fer_bench.machine import provenance
+from fer_bench.baselines.catalogue import BASELINES, Entry
+from fer_bench.baselines.process import BaselineProcess
 from fer_bench.machine.sessions import BoundModel
-from fer_bench.measure.clock import Clock
-from fer_bench.measure.jobs import (
-    BoundJob,
-    CallJob,
-    CameraJob,
-    DynamicBatchJob,
-    Job,
-    ProcessesJob,
-    RivalJob,
-    StagesJob,
-    ThreadsJob,
-)
+from fer_bench.measure.inference import Faces, ThreeCalls, crops
+from fer_bench.measure.jobs import Job
 from fer_bench.measure.plan import Plan
-from fer_bench.measure.stages import NoFaceError, StagedPipeline
-from fer_bench.measure.subjects import NAME, Subject, detector_file, model_file
+from fer_bench.measure.scenarios import (
+    camera,
+    changing_batch,
+    in_parts,
+    multi_thread,
+    together,
+)
+from fer_bench.measure.series import Clock, Series, StopRule, WarmUp
+from fer_bench.measure.stages import STAGES, StagedPipeline
+from fer_bench.measure.subjects import NAME, Subject, model_file
 from fer_bench.quality.scenes import Picture
 from fer_bench.results.result import Conditions, Scenario, Skipped
-from fer_sdk.detectors import Detector, DetectorName, open_detector
 from fer_sdk.errors import ModelError
-from fer_sdk.image.crop import crop_gray
 from fer_sdk.models.networks import EmotionModel, LandmarksModel
-from fer_sdk.models.session import Session
-
-Faces = npt.NDArray[np.uint8]
 
 THREE_CALLS = "three inference calls"
 """The stage of the scenario ``inference``."""
 
 _PROCESS_BYTES = 400_000_000
 """What a process with a pipeline of its own may come to hold, with a margin."""
+_COPIES = ("copy in", "compute", "copy out", "end to end")
 
-Counts = Mapping[tuple[str, str], int]
-"""Faces found, by detector and by the picture's hash."""
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Setting:
+    """A pipeline and the picture that it is measured on, in which it finds some faces."""
+
+    plan: Plan
+    clock: Clock
+    subject: Subject
+    picture: Picture
+    found: int
+    skipped: list[Skipped]
+
+    def conditions(self, scenario: Scenario, **more: Any) -> Conditions:
+        height, width = self.picture.rgb.shape[:2]
+        return Conditions(
+            subject=NAME,
+            scenario=scenario,
+            device=self.subject.device,
+            precision=self.subject.precision,
+            detector=self.subject.detector,
+            threads=self.subject.threads,
+            width=width,
+            height=height,
+            faces=self.picture.faces,
+            **more,
+        )
+
+    def model_conditions(
+        self, scenario: Scenario, model: EmotionModel | LandmarksModel, batch: int
+    ) -> Conditions:
+        return Conditions(
+            subject=NAME,
+            scenario=scenario,
+            stage=model.task,
+            device=self.subject.device,
+            # Of a pair of models of one's own each may have its own.
+            precision=model.metadata.precision,
+            threads=self.subject.threads,
+            batch=batch,
+        )
+
+    def job(
+        self,
+        conditions: Conditions,
+        call: Callable[[], object],
+        take: Callable[[StopRule], Series] | None = None,
+        **more: Any,
+    ) -> Job:
+        found = None if conditions.width is None else self.found
+        provider = self.subject.provider
+        return Job(conditions, self.clock, call, take, provider=provider, faces_found=found, **more)
+
+    @property
+    def predict(self) -> Callable[[], object]:
+        return partial(self.subject.pipeline.predict, self.picture.bgr)
+
+    @property
+    def crowds(self) -> tuple[int, ...]:
+        wanted = self.plan.crowd_faces
+        return self.plan.workers if wanted is None or self.picture.faces in wanted else ()
+
+    def skip(self, what: str, reason: object) -> None:
+        height, width = self.picture.rgb.shape[:2]
+        where = f"{width}x{height}, {self.picture.faces} faces, {self.subject.detector}"
+        self.skipped.append(Skipped(f"{what}, {where}", str(reason)))
 
 
 def pipeline_jobs(
     plan: Plan,
     subjects: Sequence[Subject],
     pictures: Sequence[Picture],
-    counts: Counts,
+    counts: Mapping[tuple[str, str], int],
     clock: Clock,
 ) -> tuple[list[Job], list[Skipped]]:
-    """Every scenario of every pipeline on every picture."""
+    """Every scenario of every pipeline on every picture; models alone on the first one's face.
+
+    Args:
+        plan: what to measure.
+        subjects: the pipelines.
+        pictures: to measure on.
+        counts: faces found, by detector and by the picture's hash.
+        clock: what the calls are timed by.
+    """
+    jobs: dict[Conditions, Job] = {}
     skipped: list[Skipped] = []
-    jobs = [
-        job
-        for scenario in plan.scenarios
-        if scenario in _MAKERS
-        for picture in pictures
-        for subject in subjects
-        for job in _MAKERS[scenario](_Pair(plan, subject, picture, counts, clock, skipped))
-    ]
-    if "model" in plan.scenarios:
-        jobs += model_jobs(plan, subjects, pictures[0], clock, skipped)
-    if "dynamic-batch" in plan.scenarios:
-        jobs += dynamic_batch_jobs(plan, subjects, pictures[0], clock)
-    return jobs, skipped
+    for scenario in plan.scenarios:
+        of_models = scenario in {"model", "dynamic-batch"}
+        for picture in pictures[:1] if of_models else pictures:
+            for subject in subjects:
+                found = counts[subject.detector, picture.sha256]
+                setting = _Setting(plan, clock, subject, picture, found, skipped)
+                for job in _MAKERS[scenario](setting):
+                    # Pipelines that differ in their detector alone have the same models.
+                    jobs.setdefault(job.conditions, job)
+    return list(jobs.values()), skipped
 
 
-def _conditions(
-    subject: Subject,
-    scenario: Scenario,
-    picture: Picture | None,
-    *,
-    stage: str = "end to end",
-    workers: int = 1,
-    batch: int = 1,
-    fps: float | None = None,
-) -> Conditions:
-    return Conditions(
-        subject=NAME,
-        scenario=scenario,
-        stage=stage,
-        device=subject.device,
-        precision=subject.precision,
-        detector=subject.detector if picture is not None else None,
-        threads=subject.threads,
-        workers=workers,
-        batch=batch,
-        width=picture.rgb.shape[1] if picture is not None else None,
-        height=picture.rgb.shape[0] if picture is not None else None,
-        faces=picture.faces if picture is not None else None,
-        fps=fps,
-    )
+def _single(setting: _Setting) -> Iterator[Job]:
+    yield setting.job(setting.conditions("single-stream"), setting.predict)
 
 
-class _Pair:
-    """A pipeline and the picture that it is measured on."""
+def _inference(setting: _Setting) -> Iterator[Job]:
+    """What ``predict`` would cost if it did nothing but run its three networks."""
+    if setting.found:
+        calls = ThreeCalls(setting.subject, setting.picture)
+        yield setting.job(setting.conditions("inference", stage=THREE_CALLS), calls, owned=[calls])
 
-    def __init__(
-        self,
-        plan: Plan,
-        subject: Subject,
-        picture: Picture,
-        counts: Counts,
-        clock: Clock,
-        skipped: list[Skipped],
-    ) -> None:
-        self._plan = plan
-        self._subject = subject
-        self._picture = picture
-        self._clock = clock
-        self._skipped = skipped
-        self._found = counts[subject.detector, picture.sha256]
-        self._predict = partial(subject.pipeline.predict, picture.bgr)
 
-    def single(self) -> Iterator[Job]:
-        """The next call starts when the last one ends."""
-        yield self._job(CallJob, self._predict, "single-stream")
+def _stages(setting: _Setting) -> Iterator[Job]:
+    if not setting.found:
+        setting.skip("stages", "the detector finds no face in the picture")
+        return
+    staged = StagedPipeline(setting.subject.pipeline, setting.picture.jpeg, setting.clock)
+    take = partial(in_parts, staged.sample, clock=setting.clock)
+    yield setting.job(setting.conditions("stages"), staged.sample, take, parts=STAGES)
 
-    def inference(self) -> Iterator[Job]:
-        """What ``predict`` would cost if it did nothing but run its three networks."""
-        if self._found:
-            calls = ThreeCalls(self._subject, self._picture)
-            job = self._job(CallJob, calls, "inference", stage=THREE_CALLS)
-            job.owns(calls)
-            yield job
 
-    def stages(self) -> Iterator[Job]:
-        """One call, part by part."""
+def _threads(setting: _Setting) -> Iterator[Job]:
+    for workers in setting.crowds:
+        take = partial(multi_thread, setting.predict, workers, clock=setting.clock)
+        yield setting.job(
+            setting.conditions("multi-thread", workers=workers), setting.predict, take
+        )
+
+
+def _processes(setting: _Setting) -> Iterator[Job]:
+    for workers in setting.crowds:
         try:
-            staged = StagedPipeline(self._subject.pipeline, self._picture.jpeg, self._clock)
-        except NoFaceError as error:
-            self._skip("stages", error)
-        else:
-            yield self._job(StagesJob, staged, "stages")
+            processes = _open_processes(setting, workers)
+        except UnavailableError as error:
+            setting.skip(f"{workers} processes", error)
+            continue
 
-    def threads(self) -> Iterator[Job]:
-        """Threads on one pipeline."""
-        for workers in self._crowds():
-            yield self._job(ThreadsJob, self._predict, "multi-thread", workers=workers)
+        def take(rule: StopRule, processes: Sequence[BaselineProcess] = processes) -> Series:
+            own = rule.share(len(processes))
+            with ThreadPoolExecutor(len(processes)) as pool:
+                # What settles them is the call, all together, before the round.
+                return together(
+                    list(pool.map(lambda one: one.measure(own, settled=True), processes))
+                )
 
-    def processes(self) -> Iterator[Job]:
-        """As many processes."""
-        for workers in self._crowds():
-            try:
-                processes = self._start(workers)
-            except UnavailableError as error:
-                self._skip(f"{workers} processes", error)
-            else:
-                yield self._job(ProcessesJob, processes, "multi-process", workers=workers)
+        def warm(processes: Sequence[BaselineProcess] = processes) -> WarmUp:
+            done = [one.warm_up() for one in processes]
+            return next((one for one in done if not one.stable), done[0])
 
-    def offline(self) -> Iterator[Job]:
-        """Batches."""
-        for batch in self._plan.batches:
-            call = partial(self._subject.pipeline.predict_batch, [self._picture.bgr] * batch)
-            yield self._job(CallJob, call, "offline", batch=batch)
-
-    def camera(self) -> Iterator[Job]:
-        """Frames at a fixed rate."""
-        for fps in self._plan.fps:
-            yield self._job(CameraJob, self._predict, "camera", fps=fps)
-
-    def _crowds(self) -> tuple[int, ...]:
-        wanted = self._plan.crowd_faces
-        return self._plan.workers if wanted is None or self._picture.faces in wanted else ()
-
-    def _job(
-        self,
-        kind: Callable[..., Job],
-        what: object,
-        scenario: Scenario,
-        *,
-        stage: str = "end to end",
-        workers: int = 1,
-        batch: int = 1,
-        fps: float | None = None,
-    ) -> Job:
-        conditions = _conditions(
-            self._subject,
-            scenario,
-            self._picture,
-            stage=stage,
-            workers=workers,
-            batch=batch,
-            fps=fps,
-        )
-        return kind(
-            conditions,
-            self._clock,
-            what,
-            provider=self._subject.provider,
-            faces_found=self._found,
+        yield setting.job(
+            setting.conditions("multi-process", workers=workers),
+            partial(take, StopRule(0, 1)),
+            take,
+            warm=warm,
+            owned=processes,
         )
 
-    def _start(self, workers: int) -> list[RivalProcess]:
-        free = provenance.free_memory()
-        if free is not None and workers * _PROCESS_BYTES > free:
-            raise UnavailableError(
-                f"{workers} processes may take {workers * _PROCESS_BYTES / 1e9:.1f} GB of memory, "
-                f"and {free / 1e9:.1f} GB are free"
+
+def _open_processes(setting: _Setting, workers: int) -> list[BaselineProcess]:
+    free = psutil.virtual_memory().available
+    if workers * _PROCESS_BYTES > free:
+        raise UnavailableError(
+            f"{workers} processes may take {workers * _PROCESS_BYTES / 1e9:.1f} GB of memory, "
+            f"and {free / 1e9:.1f} GB are free"
+        )
+    options = {"arguments": json.dumps(dict(setting.subject.arguments))}
+    with ExitStack() as stack:
+        opened = [
+            stack.enter_context(
+                BaselineProcess("own", threads=None, image=setting.picture.bgr, options=options)
             )
-        options = {"arguments": json.dumps(dict(self._subject.arguments))}
-        image = self._picture.bgr
-
-        def start(_: int) -> RivalProcess:
-            return RivalProcess("own", threads=None, image=image, options=options)
-
-        with ThreadPoolExecutor(workers) as pool:
-            opening = [pool.submit(start, at) for at in range(workers)]
-        failed = next((one.exception() for one in opening if one.exception()), None)
-        if failed is not None:
-            for one in opening:
-                if one.exception() is None:
-                    one.result().close()
-            raise failed
-        return [one.result() for one in opening]
-
-    def _skip(self, what: str, error: Exception) -> None:
-        height, width = self._picture.rgb.shape[:2]
-        where = f"{width}x{height}, {self._picture.faces} faces, {self._subject.detector}"
-        self._skipped.append(Skipped(f"{what}, {where}", str(error)))
+            for _ in range(workers)
+        ]
+        stack.pop_all()
+    return opened
 
 
-_MAKERS: Mapping[str, Callable[[_Pair], Iterator[Job]]] = {
-    "single-stream": _Pair.single,
-    "inference": _Pair.inference,
-    "stages": _Pair.stages,
-    "multi-thread": _Pair.threads,
-    "multi-process": _Pair.processes,
-    "offline": _Pair.offline,
-    "camera": _Pair.camera,
+def _offline(setting: _Setting) -> Iterator[Job]:
+    for batch in setting.plan.batches:
+        call = partial(setting.subject.pipeline.predict_batch, [setting.picture.bgr] * batch)
+        yield setting.job(setting.conditions("offline", batch=batch), call)
+
+
+def _camera(setting: _Setting) -> Iterator[Job]:
+    for fps in setting.plan.fps:
+        take = partial(camera, setting.predict, fps, clock=setting.clock)
+        yield setting.job(setting.conditions("camera", fps=fps), setting.predict, take)
+
+
+def _models(setting: _Setting) -> Iterator[Job]:
+    """The two models alone on batches of the picture's face."""
+    for model, run, batch, faces in _batches(setting):
+        conditions = setting.model_conditions("model", model, batch)
+        yield setting.job(conditions, partial(run, faces))
+        if setting.subject.device == "cuda":
+            try:
+                bound = BoundModel(model.session, faces)
+            except ModelError as error:
+                setting.skip("copies apart from compute", error)
+            else:
+                yield bound_job(
+                    replace(conditions, scenario="cuda-model"), setting.clock, bound, faces
+                )
+
+
+def bound_job(conditions: Conditions, clock: Clock, model: BoundModel, faces: Faces) -> Job:
+    """A model on a device, with the copies to and from it apart."""
+
+    def sample() -> tuple[int, ...]:
+        start = clock.now_ns()
+        model.copy_in(faces)
+        copied = clock.now_ns()
+        model.compute()
+        computed = clock.now_ns()
+        model.copy_out()
+        end = clock.now_ns()
+        return copied - start, computed - copied, end - computed, end - start
+
+    parts = [f"{conditions.stage}, {part}" for part in _COPIES]
+    take = partial(in_parts, sample, clock=clock)
+    return Job(conditions, clock, sample, take, parts=parts, provider=model.provider)
+
+
+def _dynamic_batch(setting: _Setting) -> Iterator[Job]:
+    """The two models alone on batches of the picture's face whose size changes each time."""
+    for model, run, batch, faces in _batches(setting):
+        # One face at most is one face each time.
+        if batch > 1:
+            conditions = setting.model_conditions("dynamic-batch", model, batch)
+            yield setting.job(conditions, *changing_batch(run, faces, setting.clock))
+
+
+def _batches(
+    setting: _Setting,
+) -> Iterator[tuple[EmotionModel | LandmarksModel, Callable[[Faces], object], int, Faces]]:
+    landmarks, emotion = setting.subject.landmarks, setting.subject.emotion
+    for batch in setting.plan.batches:
+        faces = crops(setting.subject, landmarks, setting.picture, batch)
+        yield landmarks, landmarks.landmarks, batch, faces
+        yield (
+            emotion,
+            emotion.scores,
+            batch,
+            crops(setting.subject, emotion, setting.picture, batch),
+        )
+
+
+_MAKERS: Mapping[str, Callable[[_Setting], Iterator[Job]]] = {
+    "single-stream": _single,
+    "inference": _inference,
+    "stages": _stages,
+    "multi-thread": _threads,
+    "multi-process": _processes,
+    "offline": _offline,
+    "camera": _camera,
+    "model": _models,
+    "dynamic-batch": _dynamic_batch,
 }
 
 
-class ThreeCalls:
-    """The detector's network and the two models, each called once on input that is ready.
-
-    MediaPipe cannot be had without what it does before and after its network: there that counts.
-    """
-
-    def __init__(self, subject: Subject, picture: Picture) -> None:
-        """Open the detector once more, without what the pipeline puts around it.
-
-        Raises:
-            FerError: it does not open.
-        """
-        self._landmarks = partial(
-            subject.landmarks.session.run, every_crop(subject, subject.landmarks, picture)
-        )
-        self._emotion = partial(
-            subject.emotion.session.run, every_crop(subject, subject.emotion, picture)
-        )
-        self._bare: Detector | None = None
-        file = detector_file()
-        if subject.detector == "blazeface" and file is not None:
-            name, content = file
-            network = Session(content, source=name, threads=subject.threads)
-            _, _, (_, height, width, _) = network.inputs[0]
-            size = int(str(width)), int(str(height))
-            ready = np.asarray(cv2.resize(picture.rgb, size), np.uint8)[None]
-            self._detect: Callable[[], object] = partial(network.run, ready)
-        else:
-            self._bare, _ = open_detector(cast(DetectorName, subject.detector))
-            self._detect = partial(self._bare.detect, picture.rgb)
-
-    def __call__(self) -> None:
-        self._detect()
-        self._landmarks()
-        self._emotion()
-
-    def close(self) -> None:
-        """Let go of the detector."""
-        if self._bare is not None:
-            self._bare.close()
-
-
-def model_jobs(
-    plan: Plan,
-    subjects: Sequence[Subject],
-    picture: Picture,
-    clock: Clock,
-    skipped: list[Skipped],
-) -> list[Job]:
-    """The two models alone on batches of the picture's face."""
+def baseline_jobs(
+    plan: Plan, subjects: Sequence[Subject], pictures: Sequence[Picture], clock: Clock
+) -> tuple[list[Job], list[Skipped]]:
+    """The baselines of the plan that can run here, with every number of threads."""
     jobs: dict[Conditions, Job] = {}
-    for subject in subjects:
-        for model in (subject.landmarks, subject.emotion):
-            for batch in plan.batches:
-                faces = crops(subject, model, picture, batch)
-                conditions = _of_model(subject, model, "model", batch)
-                run = _run_of(model)
-                # Pipelines that differ in their detector alone have the same models.
-                jobs.setdefault(
-                    conditions,
-                    CallJob(conditions, clock, partial(run, faces), provider=subject.provider),
-                )
-                if subject.device == "cuda":
-                    bound = replace(conditions, scenario="cuda-model")
-                    if bound in jobs:
-                        continue
-                    try:
-                        held = BoundModel(model.session, faces)
-                        jobs[bound] = BoundJob(bound, clock, held, faces)
-                    except ModelError as error:
-                        skipped.append(Skipped("copies apart from compute", str(error)))
-    return list(jobs.values())
+    skipped: list[Skipped] = []
+    for name in plan.baselines:
+        entry = BASELINES[name]
+        tasks = _packages if entry.kind == "package" else _runtimes
+        try:
+            for subject in subjects:
+                for conditions, task in tasks(plan, entry, subject, pictures):
+                    if subject.device == "cpu" and conditions not in jobs:
+                        process = BaselineProcess(
+                            entry.adapter,
+                            threads=subject.threads,
+                            python=plan.baseline_pythons.get(name),
+                            **task,
+                        )
+                        jobs[conditions] = _baseline_job(conditions, clock, process)
+        except UnavailableError as error:
+            skipped.append(Skipped(entry.subject, str(error)))
+    return list(jobs.values()), skipped
 
 
-def dynamic_batch_jobs(
-    plan: Plan, subjects: Sequence[Subject], picture: Picture, clock: Clock
-) -> list[Job]:
-    """The two models alone on batches of the picture's face whose size changes each time."""
-    jobs: dict[Conditions, Job] = {}
-    for subject in subjects:
-        for model in (subject.landmarks, subject.emotion):
-            for batch in plan.batches:
-                conditions = _of_model(subject, model, "dynamic-batch", batch)
-                # One face at most is one face each time.
-                if batch > 1 and conditions not in jobs:
-                    faces = crops(subject, model, picture, batch)
-                    jobs[conditions] = DynamicBatchJob(
-                        conditions, clock, _run_of(model), faces, provider=subject.provider
-                    )
-    return list(jobs.values())
+def _baseline_job(conditions: Conditions, clock: Clock, process: BaselineProcess) -> Job:
+    def take(rule: StopRule) -> Series:
+        taken = process.measure(rule).taken
+        return Series(taken, sum(taken))
 
-
-def _of_model(
-    subject: Subject, model: EmotionModel | LandmarksModel, scenario: Scenario, batch: int
-) -> Conditions:
-    return replace(
-        _conditions(subject, scenario, None, stage=model.task, batch=batch),
-        # Of a pair of models of one's own each may have its own.
-        precision=model.metadata.precision,
+    return Job(
+        conditions,
+        clock,
+        partial(take, StopRule(0, 1)),
+        take,
+        provider=process.version,
+        baseline=process,
+        warm=process.warm_up,
+        owned=[process],
     )
 
 
-def _run_of(model: EmotionModel | LandmarksModel) -> Callable[[Faces], object]:
-    return model.scores if isinstance(model, EmotionModel) else model.landmarks
+_Tasks = Iterator[tuple[Conditions, dict[str, Any]]]
 
 
-def crops(
-    subject: Subject, model: EmotionModel | LandmarksModel, picture: Picture, batch: int
-) -> Faces:
-    """A batch of the first face of a picture, framed for a model; uint8 ``[batch, S, S]``."""
-    found = every_crop(subject, model, picture)
-    if not len(found):
-        side = model.metadata.input_size
-        return np.zeros((batch, side, side), np.uint8)
-    return np.repeat(found[:1], batch, axis=0)
-
-
-def every_crop(subject: Subject, model: EmotionModel | LandmarksModel, picture: Picture) -> Faces:
-    """All faces of a picture, framed for a model; uint8 ``[N, S, S]``."""
-    meta = model.metadata
-    found = [
-        crop_gray(picture.rgb, meta.crop.square(one.box), meta.input_size)
-        for one in subject.found_by.detect(picture.rgb)
-    ]
-    return np.stack(found) if found else np.empty((0, meta.input_size, meta.input_size), np.uint8)
-
-
-def rival_jobs(
-    plan: Plan, subjects: Sequence[Subject], pictures: Sequence[Picture], clock: Clock
-) -> tuple[list[Job], list[Skipped]]:
-    """The rivals of the plan that can run here, with every number of threads."""
-    jobs: dict[Conditions, Job] = {}
-    skipped: dict[str, Skipped] = {}
-    for name in plan.rivals:
-        entry = RIVALS[name]
-        tasks = _packages if entry.kind == "package" else _runtimes
-        for subject in subjects:
-            if subject.device != "cpu" or name in skipped:
-                continue
-            try:
-                for conditions, start in tasks(plan, name, entry, subject, pictures):
-                    if conditions not in jobs:
-                        jobs[conditions] = RivalJob(conditions, clock, start())
-            except UnavailableError as error:
-                skipped[name] = Skipped(entry.subject, str(error))
-    return list(jobs.values()), list(skipped.values())
-
-
-_Tasks = Iterator[tuple[Conditions, Callable[[], RivalProcess]]]
-
-
-def _packages(
-    plan: Plan,
-    name: str,
-    entry: Entry,
-    subject: Subject,
-    pictures: Sequence[Picture],
-) -> _Tasks:
+def _packages(plan: Plan, entry: Entry, subject: Subject, pictures: Sequence[Picture]) -> _Tasks:
+    square = subject.emotion.metadata.crop.square
     for picture in pictures:
         if plan.crowd_faces is not None and picture.faces not in plan.crowd_faces:
             continue
         height, width = picture.rgb.shape[:2]
-        geometry = subject.emotion.metadata.crop
-        conditions = Conditions(
-            subject=entry.subject,
-            scenario="package",
-            stage=entry.stage,
-            device="cpu",
-            precision=None,
-            detector=None,
-            threads=subject.threads,
-            workers=1,
-            batch=1,
-            width=width,
-            height=height,
-            faces=picture.faces,
-        )
         yield (
-            conditions,
-            partial(
-                RivalProcess,
-                entry.adapter,
+            Conditions(
+                subject=entry.subject,
+                scenario="package",
+                stage=entry.stage,
                 threads=subject.threads,
-                image=picture.bgr,
-                squares=[geometry.square(one.box) for one in subject.found_by.detect(picture.rgb)],
-                options=entry.options,
-                python=plan.rival_pythons.get(name),
+                width=width,
+                height=height,
+                faces=picture.faces,
             ),
+            {
+                "image": picture.bgr,
+                "squares": [square(one.box) for one in subject.found_by.detect(picture.rgb)],
+                "options": entry.options,
+            },
         )
 
 
-def _runtimes(
-    plan: Plan,
-    name: str,
-    entry: Entry,
-    subject: Subject,
-    pictures: Sequence[Picture],
-) -> _Tasks:
+def _runtimes(plan: Plan, entry: Entry, subject: Subject, pictures: Sequence[Picture]) -> _Tasks:
     model = subject.emotion
-    labels = {"labels": json.dumps(model.metadata.labels)}
-    checkpoint = {"checkpoint": str(plan.checkpoint)} if plan.checkpoint else {}
+    options = {**entry.options, "labels": json.dumps(model.metadata.labels)}
+    if plan.checkpoint:
+        options["checkpoint"] = str(plan.checkpoint)
     for batch in plan.batches:
-        conditions = Conditions(
-            subject=entry.subject,
-            scenario="model",
-            stage=entry.stage,
-            device="cpu",
-            precision=subject.precision if entry.adapter == "openvino" else "fp32",
-            detector=None,
-            threads=subject.threads,
-            workers=1,
-            batch=batch,
-            width=None,
-            height=None,
-            faces=None,
-        )
         yield (
-            conditions,
-            partial(
-                RivalProcess,
-                entry.adapter,
+            Conditions(
+                subject=entry.subject,
+                scenario="model",
+                stage=entry.stage,
+                precision=subject.precision if entry.adapter == "openvino" else "fp32",
                 threads=subject.threads,
-                faces=crops(subject, model, pictures[0], batch),
-                content=model_file(subject, model),
-                options={**entry.options, **labels, **checkpoint},
-                python=plan.rival_pythons.get(name),
+                batch=batch,
             ),
+            {
+                "faces": crops(subject, model, pictures[0], batch),
+                "content": model_file(subject, model),
+                "options": options,
+            },
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+from fer_bench.machine.operations import count_operations
 from fer_bench.measure.subjects import Subject, detector_file, model_file
 from fer_bench.results.result import Model, Operations
 from fer_sdk.errors import ModelError
@@ -49,10 +50,6 @@ def _model(subject: Subject, model: EmotionModel | LandmarksModel) -> Model:
 
 
 def _operations(content: bytes, source: str) -> Operations | None:
-    try:
-        from fer_bench.machine.operations import count_operations
-    except ImportError:
-        return None
     try:
         return count_operations(content, source)
     except ModelError:

@@ -48,9 +48,9 @@ class Plan:
             that a machine that changes its speed changes it for all of them.
         cold_starts: how many fresh processes.
         roofline: whether to measure this machine's peaks.
-        rivals: names out of the catalogue.
-        rival_pythons: interpreters of rivals that need an environment of their own.
-        checkpoint: of ``fer-train emotion``, for PyTorch as a rival.
+        baselines: names out of the catalogue.
+        baseline_pythons: interpreters of baselines that need an environment of their own.
+        checkpoint: of ``fer-train emotion``, for PyTorch as a baseline.
         photo: what the pictures are made of; the bundled portrait by default. Beside other
             packages the picture with one face is a whole photograph, this one or the bundled.
         data: ``fer2013.csv`` for the accuracy.
@@ -74,8 +74,8 @@ class Plan:
     rounds: int = 3
     cold_starts: int = 5
     roofline: bool = True
-    rivals: tuple[str, ...] = ()
-    rival_pythons: Mapping[str, Path] = field(default_factory=dict)
+    baselines: tuple[str, ...] = ()
+    baseline_pythons: Mapping[str, Path] = field(default_factory=dict)
     checkpoint: Path | None = None
     photo: Path | None = None
     data: Path | None = None

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 
 import cv2
+from msgspec.structs import replace
 
 from fer_bench.baselines.adapter import UnavailableError
-from fer_bench.baselines.catalogue import RIVALS
-from fer_bench.machine import provenance
+from fer_bench.baselines.catalogue import BASELINES
+from fer_bench.machine import provenance, roofline
 from fer_bench.machine.load import LoadWatch, busy
-from fer_bench.measure.build import THREE_CALLS, pipeline_jobs, rival_jobs
-from fer_bench.measure.clock import Clock
+from fer_bench.measure.build import THREE_CALLS, baseline_jobs, pipeline_jobs
 from fer_bench.measure.cold_start import ColdStartError, measure_cold_start
-from fer_bench.measure.jobs import Job, RivalJob
+from fer_bench.measure.jobs import Job
 from fer_bench.measure.models import describe
 from fer_bench.measure.plan import Plan
-from fer_bench.measure.series import StopRule
+from fer_bench.measure.series import Clock, StopRule
 from fer_bench.measure.subjects import NAME, Subject, open_subjects
 from fer_bench.quality import accuracy
 from fer_bench.quality.labelled import LABELS, LabelledFaces, read_labelled
@@ -34,12 +33,12 @@ from fer_bench.quality.scenes import (
     photograph,
     portrait_of,
 )
-from fer_bench.report.layout import number, plural
 from fer_bench.results.result import (
     FORMAT,
     Accuracy,
     ColdStart,
     Conditions,
+    Limit,
     Model,
     Operations,
     Peak,
@@ -48,8 +47,8 @@ from fer_bench.results.result import (
     Row,
     Scene,
     Skipped,
-    with_limit,
 )
+from fer_bench.results.words import number, plural
 from fer_sdk.errors import DataError, FerError
 from fer_sdk.image.load import load_image
 from fer_sdk.models import session as runtime
@@ -81,46 +80,49 @@ def run(plan: Plan, clock: Clock, command: Sequence[str], progress: Progress) ->
     if not subjects:
         reasons = "; ".join(f"{one.what}: {one.reason}" for one in skipped)
         raise DataError(f"no pipeline could be opened: {reasons}")
-    try:
+    threads = cv2.getNumThreads()
+    with ExitStack() as stack:
+        for subject in subjects:
+            stack.callback(subject.pipeline.close)
         pictures = _pictures(plan, subjects[0])
         scenes, counts, notes = _check_scenes(pictures, subjects)
         models = describe(subjects)
-        peaks = _peaks(plan, subjects, clock, skipped, progress)
-        with _jobs(plan, subjects, pictures, counts, clock, progress) as (jobs, left_out):
-            skipped += left_out
-            done = _measure(jobs, plan, skipped, progress)
-            figures = _Accuracies(subjects, labelled, done, skipped, progress)
-            rows = [figures.beside(row) for job in done for row in job.rows()]
+        before = _peaks(plan, subjects, clock, progress)
+        jobs, left_out = pipeline_jobs(plan, subjects, pictures, counts, clock)
+        stack.callback(cv2.setNumThreads, threads)
+        for job in jobs:
+            stack.callback(job.close)
+        progress("opening the baselines", 0.05)
+        beside, not_here = baseline_jobs(plan, subjects, pictures, clock)
+        for job in beside:
+            stack.callback(job.close)
+        skipped += left_out + not_here
+        done = _measure(jobs + beside, plan, skipped, progress)
+        progress("accuracy", 0.92)
+        figures = _accuracies(subjects, labelled, done, skipped)
+        rows = [_with_accuracy(row, figures) for job in done for row in job.rows()]
         cold = _cold_starts(plan, subjects, pictures[0], skipped, progress)
-        peaks, moved = _again(peaks, clock, progress)
+        peaks, moved = _again(before, clock, progress)
         rows = [_limited(row, models, peaks) for row in rows]
         load = watch.finish()
-        origin = Provenance(
+    on_gpu = any(one.device != "cpu" for one in subjects)
+    return Result(
+        format=FORMAT,
+        provenance=Provenance(
             started=started.isoformat(timespec="seconds"),
             seconds=time.monotonic() - began,
             command=list(command),
             machine=machine,
             software=provenance.software(runtime.SPINNING),
             load=load,
-        )
-    finally:
-        for subject in subjects:
-            subject.pipeline.close()
-    return Result(
-        format=FORMAT,
-        provenance=origin,
+        ),
         scenes=scenes,
         models=models,
         peaks=peaks,
         cold_starts=cold,
         rows=rows,
         skipped=skipped,
-        notes=[
-            *_short(plan),
-            *busy(load, machine, on_gpu=any(one.device != "cpu" for one in subjects)),
-            *moved,
-            *notes,
-        ],
+        notes=[*_short(plan), *busy(load, machine, on_gpu=on_gpu), *moved, *notes],
     )
 
 
@@ -143,7 +145,7 @@ def _pictures(plan: Plan, subject: Subject) -> list[Picture]:
         source = source_of_whole = plan.photo.name
         portrait = portrait_of(whole, detector, source)
     # On a plain ground other packages' detectors have next to nothing to do.
-    beside_packages = any(RIVALS[name].kind == "package" for name in plan.rivals)
+    beside_packages = any(BASELINES[name].kind == "package" for name in plan.baselines)
     return [
         photograph(whole, *size, detector, source_of_whole)
         if faces == 1 and beside_packages
@@ -173,73 +175,32 @@ def _check_scenes(
     return scenes, counts, notes
 
 
-def _peaks(
-    plan: Plan,
-    subjects: Sequence[Subject],
-    clock: Clock,
-    skipped: list[Skipped],
-    progress: Progress,
-) -> list[Peak]:
-    if not plan.roofline:
-        return []
-    try:
-        from fer_bench.machine.roofline import measure_peak
-    except ImportError as error:
-        skipped.append(Skipped("roofline", f"it needs {error.name}: pip install 'fer-sdk[bench]'"))
-        return []
+def _peaks(plan: Plan, subjects: Sequence[Subject], clock: Clock, progress: Progress) -> list[Peak]:
     peaks = []
-    for threads in sorted({subject.threads for subject in subjects if subject.device == "cpu"}):
-        progress(f"measuring this machine's peaks with {threads} threads", 0.02)
-        peaks.append(measure_peak(threads, clock, _PEAK_RULE))
+    if plan.roofline:
+        for threads in sorted({one.threads for one in subjects if one.device == "cpu"}):
+            progress(f"measuring this machine's peaks with {threads} threads", 0.02)
+            peaks.append(roofline.measure_peak(threads, clock, _PEAK_RULE))
     return peaks
 
 
 def _again(peaks: Sequence[Peak], clock: Clock, progress: Progress) -> tuple[list[Peak], list[str]]:
     """The best of the peaks before and after the rows, and whether they tell of another speed."""
-    if not peaks:
-        return [], []
-    from fer_bench.machine.roofline import measure_products
-
     bests, notes = [], []
     for before in peaks:
         progress(f"measuring this machine's peaks with {before.threads} threads again", 0.98)
-        after = measure_products(before.threads, clock, _PEAK_RULE)
-        found = {}
-        for kind, old, new in (
-            ("fp32", before.fp32_gmacs, after.fp32),
-            ("int8", before.int8_gmacs, after.int8),
-        ):
-            found[kind] = max(old or new, new)
-            if old and max(old, new) > _PEAK_DRIFT * min(old, new):
+        after = roofline.measure_products(before.threads, clock, _PEAK_RULE)
+        fp32, int8 = before.fp32_gmacs or after.fp32, before.int8_gmacs or after.int8
+        for kind, old, new in (("fp32", fp32, after.fp32), ("int8", int8, after.int8)):
+            if max(old, new) > _PEAK_DRIFT * min(old, new):
                 notes.append(
                     f"THE MACHINE CHANGED ITS SPEED: its {kind} peak with "
                     f"{plural(before.threads, 'thread')} was {number(old)} before and "
                     f"{number(new)} after the rows, in 10^9 multiply-adds/s"
                 )
-        bests.append(replace(before, fp32_gmacs=found["fp32"], int8_gmacs=found["int8"]))
+        best = replace(before, fp32_gmacs=max(fp32, after.fp32), int8_gmacs=max(int8, after.int8))
+        bests.append(best)
     return bests, notes
-
-
-@contextmanager
-def _jobs(
-    plan: Plan,
-    subjects: Sequence[Subject],
-    pictures: Sequence[Picture],
-    counts: Mapping[tuple[str, str], int],
-    clock: Clock,
-    progress: Progress,
-) -> Iterator[tuple[list[Job], list[Skipped]]]:
-    jobs, skipped = pipeline_jobs(plan, subjects, pictures, counts, clock)
-    if plan.rivals:
-        progress("opening the rivals", 0.05)
-    rivals, left_out = rival_jobs(plan, subjects, pictures, clock)
-    threads = cv2.getNumThreads()
-    try:
-        yield jobs + rivals, skipped + left_out
-    finally:
-        cv2.setNumThreads(threads)
-        for job in jobs + rivals:
-            job.close()
 
 
 def _measure(
@@ -266,51 +227,45 @@ def _measure(
     return alive
 
 
-class _Accuracies:
-    """What stands beside the speed of a row."""
+_Accuracies = dict[tuple[str, str, str], Accuracy | None]
+"""By subject, device and precision."""
 
-    def __init__(
-        self,
-        subjects: Sequence[Subject],
-        labelled: LabelledFaces | None,
-        jobs: Sequence[Job],
-        skipped: list[Skipped],
-        progress: Progress,
-    ) -> None:
-        self._ours: dict[tuple[str, str | None], Accuracy | None] = {}
-        self._rivals: dict[tuple[str, str | None], Accuracy] = {}
-        for subject in subjects:
-            key = (subject.device, subject.precision)
-            if key not in self._ours:
-                progress(f"accuracy of {subject.precision}", 0.92)
-                self._ours[key] = _of_subject(subject, labelled)
-        for job in jobs:
-            # A runtime may have run several files, each with an accuracy of its own.
-            name, of_file = job.conditions.subject, job.conditions.precision
-            if labelled is None or not isinstance(job, RivalJob):
-                continue
-            if (name, of_file) in self._rivals:
-                continue
-            progress(f"accuracy of {name}", 0.93)
-            # OpenVINO and PyTorch take faces of the model's size, packages of any.
-            faces = labelled.images
-            if job.conditions.scenario == "model":
-                faces = accuracy.resized(faces, subjects[0].emotion.metadata.input_size)
-            try:
-                answers = job.rival.classify(faces)
-            except UnavailableError as error:
-                skipped.append(Skipped(f"accuracy of {name}", str(error)))
-                continue
-            self._rivals[name, of_file] = accuracy.of_answers(answers, labelled)
 
-    def beside(self, row: Row) -> Row:
-        """The row with its accuracy, if its code gives emotions."""
-        one = row.conditions
-        if one.stage not in {"end to end", "emotion", "emotion, end to end", "given boxes"}:
-            return row
-        if one.subject == NAME:
-            return replace(row, accuracy=self._ours.get((one.device, one.precision)))
-        return replace(row, accuracy=self._rivals.get((one.subject, one.precision)))
+def _accuracies(
+    subjects: Sequence[Subject],
+    labelled: LabelledFaces | None,
+    jobs: Sequence[Job],
+    skipped: list[Skipped],
+) -> _Accuracies:
+    """What stands beside the speed of each row."""
+    found: _Accuracies = {}
+    for subject in subjects:
+        key = (NAME, subject.device, subject.precision)
+        if key not in found:
+            found[key] = _of_subject(subject, labelled)
+    for job in jobs:
+        # A runtime may have run several files, each with an accuracy of its own.
+        one = job.conditions
+        key = (one.subject, one.device, one.precision or "")
+        if labelled is None or job.baseline is None or key in found:
+            continue
+        # OpenVINO and PyTorch take faces of the model's size, packages of any.
+        faces = labelled.images
+        if one.scenario == "model":
+            faces = accuracy.resized(faces, subjects[0].emotion.metadata.input_size)
+        try:
+            found[key] = accuracy.of_answers(job.baseline.classify(faces), labelled)
+        except UnavailableError as error:
+            skipped.append(Skipped(f"accuracy of {one.subject}", str(error)))
+    return found
+
+
+def _with_accuracy(row: Row, figures: _Accuracies) -> Row:
+    """The row with its accuracy, if its code gives emotions."""
+    one = row.conditions
+    if one.stage not in {"end to end", "emotion", "emotion, end to end", "given boxes"}:
+        return row
+    return replace(row, accuracy=figures.get((one.subject, one.device, one.precision or "")))
 
 
 def _of_subject(subject: Subject, labelled: LabelledFaces | None) -> Accuracy | None:
@@ -350,12 +305,11 @@ def _limited(row: Row, models: Sequence[Model], peaks: Sequence[Peak]) -> Row:
     parts = _work_of(row, models)
     if peak is None or parts is None or one.device != "cpu":
         return row
-    from fer_bench.machine.roofline import floor
-
-    least = floor(parts, peak)
+    least = roofline.floor(parts, peak)
     if least is None or least.milliseconds < _LEAST_FLOOR_MS:
         return row
-    return with_limit(row, least.milliseconds, least.bound_by)
+    times = row.latency.p50 / least.milliseconds
+    return replace(row, limit=Limit(least.milliseconds, least.bound_by, times))
 
 
 _WHOLE = frozenset({"single-stream", "inference", "stages", "offline"})

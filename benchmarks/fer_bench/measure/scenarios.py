@@ -1,50 +1,82 @@
-"""The ways in which a call is used: by several threads, or for the frames of a camera.
-
-One caller after the other needs no code of its own: that is ``measure.collect``.
-"""
+"""The ways in which a call is used: one after the other, by several threads, by a camera."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
-from fer_bench.measure.clock import Clock
-from fer_bench.measure.series import Series, StopRule, timed
+import numpy as np
+import numpy.typing as npt
+
+from fer_bench.measure.series import Clock, Series, StopRule, collect, timed
+
+Faces = npt.NDArray[np.uint8]
+
+_BATCH_SIZES = 8
+"""How many numbers of faces take turns at most."""
 
 
-@dataclass(frozen=True, slots=True)
-class Crowd:
-    """What several callers saw.
+def one_caller(call: Callable[[], object], rule: StopRule, clock: Clock) -> Series:
+    """The next call starts when the last one ends."""
+    taken = collect(timed(call, clock), rule, clock)
+    return Series(taken, sum(taken))
 
-    Attributes:
-        samples: time of every call of every caller, nanoseconds.
-        wall: how long the crowd took for all of them, nanoseconds.
+
+def in_parts(sample: Callable[[], tuple[int, ...]], rule: StopRule, clock: Clock) -> Series:
+    """Calls that give the times of their parts, nanoseconds; the last one is the whole."""
+    parts = collect(sample, rule, clock)
+    taken = [one[-1] for one in parts]
+    return Series(taken, sum(taken), parts)
+
+
+def changing_batch(
+    run: Callable[[Faces], object], faces: Faces, clock: Clock
+) -> tuple[Callable[[], object], Callable[[StopRule], Series]]:
+    """A model on another number of faces each time, as when people come and go.
+
+    Args:
+        run: gets the first one to all of the faces.
+        faces: uint8 ``[N, S, S]``.
+        clock: what the calls are timed by.
+
+    Returns:
+        One turn of all numbers, which warms it up, and what takes a round.
     """
+    numbers = [int(one) for one in np.linspace(1, len(faces), min(len(faces), _BATCH_SIZES))]
 
-    samples: list[int]
-    wall: int
+    def turn() -> None:
+        for number in numbers:
+            run(faces[:number])
 
-    @classmethod
-    def of(cls, callers: Sequence[Series]) -> Crowd:
-        """Add up callers by their rates, each over its own time.
+    def take(rule: StopRule) -> Series:
+        following = itertools.cycle(numbers)
+        series = one_caller(lambda: run(faces[: next(following)]), rule, clock)
+        every = itertools.islice(itertools.cycle(numbers), len(series.taken))
+        return series._replace(faces=sum(every))
 
-        They do not stop in the same moment: what the last one does alone would count as the
-        whole crowd's time, and for threads and processes in different measure.
-        """
-        rate = sum(len(one.taken) / one.wall for one in callers if one.taken)
-        samples = [taken for one in callers for taken in one.taken]
-        return cls(samples, round(len(samples) / rate))
+    return turn, take
 
 
-def multi_thread(call: Callable[[], object], workers: int, rule: StopRule, clock: Clock) -> Crowd:
+def together(callers: Sequence[Series]) -> Series:
+    """Add up callers by their rates, each over its own time.
+
+    They do not stop in the same moment: what the last one does alone would count as the whole
+    crowd's time, and for threads and processes in different measure.
+    """
+    rate = sum(len(one.taken) / one.wall for one in callers if one.taken)
+    taken = [time for one in callers for time in one.taken]
+    return Series(taken, round(len(taken) / rate))
+
+
+def multi_thread(call: Callable[[], object], workers: int, rule: StopRule, clock: Clock) -> Series:
     """Let ``workers`` threads call without pause; the rule's count is that of all of them.
 
     Each thread makes its first call before any of them is timed.
     """
-    together = threading.Barrier(workers)
+    gate = threading.Barrier(workers)
     done = threading.Event()
     callers = [Series([], 0) for _ in range(workers)]
 
@@ -52,7 +84,7 @@ def multi_thread(call: Callable[[], object], workers: int, rule: StopRule, clock
         sample, taken = timed(call, clock), callers[own].taken
         try:
             call()
-            together.wait()
+            gate.wait()
             start = clock.now_ns()
             while not done.is_set():
                 taken.append(sample())
@@ -64,7 +96,7 @@ def multi_thread(call: Callable[[], object], workers: int, rule: StopRule, clock
             # Another one failed before it got there, and says why.
             return
         except BaseException:
-            together.abort()
+            gate.abort()
             raise
         finally:
             # The others finish the call that they are in; a failure ends all of them too.
@@ -73,30 +105,10 @@ def multi_thread(call: Callable[[], object], workers: int, rule: StopRule, clock
     with ThreadPoolExecutor(workers) as pool:
         for caller in [pool.submit(work, own) for own in range(workers)]:
             caller.result()
-    return Crowd.of(callers)
+    return together(callers)
 
 
-@dataclass(frozen=True, slots=True)
-class Footage:
-    """What became of a camera's frames.
-
-    Attributes:
-        delays: from a frame's arrival to its answer, nanoseconds, for each frame that got one.
-        offered: frames that arrived up to the last one that got an answer.
-        wall: from the first frame's arrival to the last answer, nanoseconds.
-    """
-
-    delays: list[int]
-    offered: int
-    wall: int
-
-    @property
-    def dropped(self) -> int:
-        """Frames that a newer one replaced before they were looked at."""
-        return self.offered - len(self.delays)
-
-
-def camera(call: Callable[[], object], fps: float, rule: StopRule, clock: Clock) -> Footage:
+def camera(call: Callable[[], object], fps: float, rule: StopRule, clock: Clock) -> Series:
     """Call for the newest frame of a camera that delivers ``fps`` frames a second.
 
     Frame number k arrives k / fps seconds after the start. As in a live view, only the newest
@@ -117,4 +129,4 @@ def camera(call: Callable[[], object], fps: float, rule: StopRule, clock: Clock)
         delays.append(end - arrived)
         following = newest + 1
         if rule.enough(end / 1e9, len(delays)):
-            return Footage(delays, following, end)
+            return Series(delays, end, offered=following)

@@ -1,23 +1,45 @@
 """The timing loop: warm up until stable, then sample until there is enough.
 
-It needs nothing but the standard library, since rivals run it in interpreters that do not have
+It needs nothing but the standard library, since baselines run it in interpreters that do not have
 the SDK.
 """
 
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
-
-from fer_bench.measure.clock import Clock
+from typing import NamedTuple, Protocol, TypeVar
 
 Sample = TypeVar("Sample")
 
 _WINDOW = 5
 CALLS_TO_JUDGE = 2 * _WINDOW
 """With fewer calls nothing can be said about whether they got stable."""
+
+
+class Clock(Protocol):
+    """A clock that never goes back, and a way to wait by it."""
+
+    def now_ns(self) -> int:
+        """Nanoseconds since some fixed moment."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Wait; returns at once for zero or less."""
+        ...
+
+
+class SystemClock:
+    """The finest clock that this machine has."""
+
+    now_ns = staticmethod(time.perf_counter_ns)
+
+    def sleep(self, seconds: float) -> None:
+        """Wait; returns at once for zero or less."""
+        if seconds > 0:
+            time.sleep(seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +111,21 @@ def collect(sample: Callable[[], Sample], rule: StopRule, clock: Clock) -> list[
 
 
 class Series(NamedTuple):
-    """The calls of one caller.
+    """The calls of one round.
 
     Attributes:
-        taken: time of each call, nanoseconds.
-        wall: from before the first to after the last, nanoseconds: also what lies between them,
-            such as waiting for the interpreter's lock.
+        taken: time of each call, nanoseconds; for a camera, from a frame's arrival to its answer.
+        wall: the time that throughput is worked out from, nanoseconds.
+        parts: for a call that is taken apart, the times of its parts, the last of them the whole.
+        faces: faces in all calls, where that is not the same number in each.
+        offered: frames that a camera delivered.
     """
 
     taken: list[int]
     wall: int
+    parts: list[tuple[int, ...]] | None = None
+    faces: int | None = None
+    offered: int | None = None
 
 
 def timed(call: Callable[[], object], clock: Clock) -> Callable[[], int]:

@@ -1,8 +1,4 @@
-"""The time of each part of ``FerPipeline.predict``, taken while it runs.
-
-The pipeline's detector and models are replaced by ones that note when they are called. What is
-timed is therefore the pipeline itself: no second copy of it could drift away.
-"""
+"""The time of each part of ``FerPipeline.predict``, taken while it runs."""
 
 from __future__ import annotations
 
@@ -11,88 +7,88 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from fer_bench.measure.clock import Clock
+from fer_bench.measure.series import Clock
 from fer_sdk import FerPipeline
 from fer_sdk.detectors.base import Detection, Detector
-from fer_sdk.errors import FerError
 from fer_sdk.image.load import ImageLike
 from fer_sdk.models.networks import EmotionModel, LandmarksModel
-from fer_sdk.pipeline import Parts
 
-STAGES = ("decode", "detect", "crop", "landmarks", "emotion", "post-processing", "end to end")
+_TIMED = ("read", "detect", "crop", "landmarks", "align", "emotion")
+STAGES = (*_TIMED, "other", "end to end")
 """In the order of ``StagedPipeline.sample``. The last is the sum of the others.
 
-decode: reading the picture into RGB; detect: the detector; crop: everything from its detections to
-the models' input; landmarks, emotion: the two models; post-processing: making the ``Face`` objects.
+read: reading the picture into RGB; detect: the detector; crop: cutting the faces out; align:
+turning them upright; landmarks, emotion: the two models; other: what lies between them, and making
+the ``Face`` objects.
 """
-
-
-class NoFaceError(FerError, RuntimeError):
-    """Without a face there are no stages after the detector."""
 
 
 class StagedPipeline:
     """A pipeline whose calls can be taken apart. Not for several threads."""
 
     def __init__(self, pipeline: FerPipeline, image: ImageLike, clock: Clock) -> None:
-        """Look into an open pipeline without changing it.
-
-        Args:
-            pipeline: with a detector; it is closed by its owner.
-            image: what each sample predicts.
-            clock: what the stages are timed by.
-
-        Raises:
-            NoFaceError: the pipeline has no detector or finds no face in the image.
-        """
-        parts = pipeline.parts
-        if parts.detector is None:
-            raise NoFaceError("stages need a pipeline with a detector")
+        """Arguments: an open pipeline, what each sample predicts, and what the call is timed by."""
         self._image = image
         self._now = clock.now_ns
-        self._marks: list[int] = []
-        # The same sessions are behind it: a second pipeline would hold all of them twice.
-        self._pipeline = pipeline.with_parts(
-            Parts(
-                detector=_TimedDetector(parts.detector, self._mark),
-                landmarks=_TimedLandmarks(parts.landmarks, self._mark),
-                emotion=_TimedEmotion(parts.emotion, self._mark),
-                align_beyond=parts.align_beyond,
-            )
-        )
-        if not self._pipeline.predict(image):
-            raise NoFaceError("the detector finds no face in the picture")
+        self._spent: dict[str, int] = {}
+        self._predict = _with_hook(pipeline, self._add, clock)
 
     def sample(self) -> tuple[int, ...]:
         """Nanoseconds of each of ``STAGES`` in one ``predict``."""
-        self._marks.clear()
+        self._spent = dict.fromkeys(_TIMED, 0)
         start = self._now()
-        self._pipeline.predict(self._image)
-        end = self._now()
-        detect, detected, landmarks, landmarked, emotion, judged = self._marks
-        return (
-            detect - start,
-            detected - detect,
-            # The two models' crops are stacked one after the other, each before its model.
-            (landmarks - detected) + (emotion - landmarked),
-            landmarked - landmarks,
-            judged - emotion,
-            end - judged,
-            end - start,
-        )
+        self._predict(self._image)
+        whole = self._now() - start
+        parts = tuple(self._spent.values())
+        return (*parts, whole - sum(parts), whole)
 
-    def _mark(self) -> None:
-        self._marks.append(self._now())
+    def _add(self, stage: str, seconds: float) -> None:
+        self._spent[stage] += round(seconds * 1e9)
+
+
+def _with_hook(
+    pipeline: FerPipeline, note: Callable[[str, float], None], clock: Clock
+) -> Callable[[ImageLike], object]:
+    """Something that predicts and tells the seconds of each stage.
+
+    The pipeline's detector and models are replaced by ones that note when they are called.
+    """
+    marks: list[int] = []
+
+    def mark() -> None:
+        marks.append(clock.now_ns())
+
+    parts = pipeline.parts
+    timed = pipeline.with_parts(
+        parts._replace(
+            detector=None if parts.detector is None else _TimedDetector(parts.detector, mark),
+            landmarks=_TimedLandmarks(parts.landmarks, mark),
+            emotion=_TimedEmotion(parts.emotion, mark),
+            again=None,
+        )
+    )
+
+    def predict(image: ImageLike) -> object:
+        marks.clear()
+        mark()
+        answer = timed.predict(image)
+        start, detect, detected, landmarks, landmarked, emotion, judged = marks
+        note("read", (detect - start) / 1e9)
+        note("detect", (detected - detect) / 1e9)
+        # The two models' crops are stacked one after the other, each before its model.
+        note("crop", (landmarks - detected + emotion - landmarked) / 1e9)
+        note("landmarks", (landmarked - landmarks) / 1e9)
+        note("emotion", (judged - emotion) / 1e9)
+        return answer
+
+    return predict
 
 
 class _TimedDetector:
     def __init__(self, detector: Detector, mark: Callable[[], None]) -> None:
         self._detector = detector
         self._mark = mark
-
-    @property
-    def name(self) -> str:
-        return self._detector.name
+        self.name = detector.name
 
     def detect(self, image: npt.NDArray[np.uint8]) -> list[Detection]:
         self._mark()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fer_bench.machine import cuda
+from fer_bench.machine.provenance import why_no_cuda
 from fer_bench.measure.plan import Plan
 from fer_bench.results.result import Skipped
 from fer_sdk import FerPipeline
@@ -32,6 +33,9 @@ class Subject:
         precision: of its emotion model.
         detector: the detector that it really uses.
         threads: of one model run.
+        emotion: its emotion model.
+        landmarks: its landmarks model.
+        found_by: its detector.
     """
 
     arguments: Mapping[str, object]
@@ -40,24 +44,9 @@ class Subject:
     precision: str
     detector: str
     threads: int
-
-    @property
-    def emotion(self) -> EmotionModel:
-        """Its emotion model."""
-        return self.pipeline.parts.emotion
-
-    @property
-    def landmarks(self) -> LandmarksModel:
-        """Its landmarks model."""
-        return self.pipeline.parts.landmarks
-
-    @property
-    def found_by(self) -> Detector:
-        """Its detector."""
-        detector = self.pipeline.parts.detector
-        if detector is None:
-            raise DetectorError("the pipeline was opened without a detector")
-        return detector
+    emotion: EmotionModel
+    landmarks: LandmarksModel
+    found_by: Detector
 
     @property
     def provider(self) -> str:
@@ -69,28 +58,30 @@ def open_subjects(plan: Plan) -> tuple[list[Subject], list[Skipped]]:
     """Open a pipeline for each combination of the plan; what does not open is skipped."""
     subjects: dict[tuple[object, ...], Subject] = {}
     skipped: list[Skipped] = []
-    for device in _devices(plan, skipped):
-        for precision in plan.precisions:
-            for detector in plan.detectors:
-                for threads in plan.threads:
-                    arguments: dict[str, object] = {
-                        "device": device,
-                        "precision": precision,
-                        "detector": detector,
-                        "threads": threads,
-                        "emotion_model": _text(plan.emotion_model),
-                        "landmarks_model": _text(plan.landmarks_model),
-                    }
-                    try:
-                        subject = _open(arguments)
-                    except FerError as error:
-                        what = f"{device}, {precision}, detector {detector}, threads {threads}"
-                        skipped.append(Skipped(what, str(error)))
-                        continue
-                    # "auto" and the name of what it stands for are the same thing.
-                    key = (subject.device, subject.precision, subject.detector, subject.threads)
-                    if subjects.setdefault(key, subject) is not subject:
-                        subject.pipeline.close()
+    own = {
+        "emotion_model": _text(plan.emotion_model),
+        "landmarks_model": _text(plan.landmarks_model),
+    }
+    combinations = itertools.product(
+        _devices(plan, skipped), plan.precisions, plan.detectors, plan.threads
+    )
+    for device, precision, detector, threads in combinations:
+        settings = {
+            "device": device,
+            "precision": precision,
+            "detector": detector,
+            "threads": threads,
+        }
+        try:
+            subject = _open(settings | own)
+        except FerError as error:
+            what = f"{device}, {precision}, detector {detector}, threads {threads}"
+            skipped.append(Skipped(what, str(error)))
+            continue
+        # "auto" and the name of what it stands for are the same thing.
+        key = (subject.device, subject.precision, subject.detector, subject.threads)
+        if subjects.setdefault(key, subject) is not subject:
+            subject.pipeline.close()
     return list(subjects.values()), skipped
 
 
@@ -102,7 +93,7 @@ def _devices(plan: Plan, skipped: list[Skipped]) -> list[str]:
     wanted = [
         device for one in plan.devices for device in (("cpu", "cuda") if one == "auto" else (one,))
     ]
-    reason = cuda.why_not()
+    reason = why_no_cuda()
     if "cuda" in wanted and reason is not None:
         skipped.append(Skipped("CUDA", reason))
         wanted = [device for device in wanted if device != "cuda"]
@@ -111,14 +102,19 @@ def _devices(plan: Plan, skipped: list[Skipped]) -> list[str]:
 
 def _open(arguments: dict[str, object]) -> Subject:
     pipeline = FerPipeline(**arguments)  # type: ignore[arg-type]
-    info = pipeline.info
+    info, parts = pipeline.info, pipeline.parts
+    if parts.detector is None:
+        raise DetectorError("the pipeline was opened without a detector")
     return Subject(
         arguments,
         pipeline,
         info.device,
         info.models[0].precision,
-        info.detector or "none",
+        parts.detector.name,
         info.threads,
+        parts.emotion,
+        parts.landmarks,
+        parts.detector,
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fer_bench.quality.detection_scenes import overlap
+from fer_bench.quality.scenes import bundled_portrait
 from fer_bench.quality.tracking_scenes import HEIGHT, SCENES, WIDTH, Noise, Scene, sightings
 from fer_sdk.pipeline import FerPipeline
 from fer_sdk.tracker import Tracker
@@ -158,34 +159,29 @@ def measure(
     scenes: int,
     pictures: int,
     every: Iterable[int],
-    pipeline: FerPipeline | None,
-    portrait: Image,
-    progress: Callable[[str], None],
+    pipeline: FerPipeline,
+    progress: Callable[[str, float], None],
 ) -> list[TrackingResult]:
-    """All scenes: as boxes at several rates, and as pictures where there is a pipeline.
+    """All scenes: as boxes at several rates, and as pictures.
 
     Args:
         scenes: of each kind and rate, as boxes.
-        pictures: of each kind, as pictures.
+        pictures: of each kind, as pictures; 0 leaves them out.
         every: values of ``detect_every`` to try.
-        pipeline: None leaves the pictures out.
-        portrait: as of ``measure_pictures``.
-        progress: is told what comes next.
+        pipeline: for the pictures.
+        progress: is told what comes next, and which share is behind.
     """
     results = []
-    for name in SCENES:
+    portrait = bundled_portrait()
+    for at, name in enumerate(SCENES):
         for rate in RATES:
-            progress(f"{name}, boxes, {rate:.0f} frames a second")
+            progress(f"{name}, boxes, {rate:.0f} frames a second", at / len(SCENES))
             results.append(measure_boxes(name, rate, seeds=range(scenes)))
-    if pipeline is not None:
-        for name in SCENES:
-            for step in every:
-                progress(f"{name}, pictures, detector on every {step}")
-                results.append(
-                    measure_pictures(
-                        name, pipeline, portrait, detect_every=step, seeds=range(pictures)
-                    )
-                )
+        for step in every if pictures else ():
+            progress(f"{name}, pictures, detector on every {step}", at / len(SCENES))
+            results.append(
+                measure_pictures(name, pipeline, portrait, detect_every=step, seeds=range(pictures))
+            )
     return results
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from fer_bench.measure.percentiles import percentile
-from fer_bench.report import layout
+import matplotlib as mpl
+import numpy as np
+
+# Without pyplot there is no global state, and no window system is looked for.
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fer_bench.results import words
 from fer_bench.results.result import Result, Row
-from fer_sdk.errors import FerError
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _BLUE, _ORANGE, _GREEN, _RED = "#2f6fb0", "#d9822b", "#3b8f5c", "#b8433f"
 _WIDTH = 8.0
@@ -39,22 +39,8 @@ _STYLE: Mapping[Any, Any] = {
 }
 
 
-class PlotsUnavailableError(FerError, RuntimeError):
-    """There is no matplotlib to draw with."""
-
-
 def draw(result: Result) -> dict[str, Figure]:
-    """Every picture that the result has the rows for, by name.
-
-    Raises:
-        PlotsUnavailableError: matplotlib is not installed.
-    """
-    try:
-        import matplotlib as mpl
-    except ImportError as error:
-        raise PlotsUnavailableError(
-            "pictures need matplotlib: pip install 'fer-sdk[bench]'"
-        ) from error
+    """Every picture that the result has the rows for, by name."""
     with mpl.rc_context(dict(_STYLE)):
         figures = {
             "stages": _stages(result),
@@ -72,17 +58,6 @@ def draw(result: Result) -> dict[str, Figure]:
     return {name: figure for name, figure in figures.items() if figure is not None}
 
 
-def save(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
-    """Write each picture as PNG; makes the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, figure in figures.items():
-        path = folder / f"{name}.png"
-        figure.savefig(path, dpi=150)
-        written.append(path)
-    return written
-
-
 def to_svg(figure: Figure) -> str:
     """The ``<svg>`` element, without the XML declaration around it."""
     out = io.StringIO()
@@ -92,9 +67,6 @@ def to_svg(figure: Figure) -> str:
 
 
 def _figure(height: float) -> tuple[Figure, Axes]:
-    # Without pyplot there is no global state, and no window system is looked for.
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(_WIDTH, height), layout="constrained")
     return figure, figure.add_subplot()
 
@@ -104,8 +76,8 @@ def _stages(result: Result) -> Figure | None:
     rows = [row for row in result.rows if row.conditions.scenario == "stages"]
     if not rows:
         return None
-    wanted = layout.settings(rows[0].conditions)
-    rows = [row for row in rows if layout.settings(row.conditions) == wanted]
+    wanted = words.settings(rows[0].conditions)
+    rows = [row for row in rows if words.settings(row.conditions) == wanted]
     figure, axes = _figure(0.62 * len(rows) + 1.2)
     for place, row in enumerate(rows):
         _distribution(axes, row, place)
@@ -122,9 +94,7 @@ def _stages(result: Result) -> Figure | None:
 
 
 def _distribution(axes: Axes, row: Row, place: int) -> None:
-    import numpy as np
-
-    samples = sorted(value for part in row.rounds_ms for value in part)
+    samples = np.sort(np.concatenate(row.rounds_ms))
     shown = [max(one, 1e-6) for one in samples[: max(round(_SHOWN * len(samples)), 1)]]
     edges = np.geomspace(shown[0] * 0.98, shown[-1] * 1.02, _BINS + 1)
     counts, _ = np.histogram(shown, edges)
@@ -139,7 +109,7 @@ def _distribution(axes: Axes, row: Row, place: int) -> None:
     if row.latency.p99 is not None:
         axes.plot(row.latency.p99, place, "o", color=colour, markersize=2)
     axes.annotate(
-        f" {layout.number(middle)} ms",
+        f" {words.number(middle)} ms",
         (middle, place + 0.13),
         fontsize=8,
         verticalalignment="top",
@@ -154,7 +124,9 @@ def _scaling(result: Result, axis: str, scenarios: Sequence[str], label: str) ->
         for row in result.rows
         if row.conditions.scenario in scenarios and _place(row, axis) is not None
     ]
-    names, shared = _told(rows, axis)
+    shared, names = words.apart(
+        [{what: said for what, said in _words(row).items() if what != axis} for row in rows]
+    )
     lines: dict[str, list[tuple[int, Row]]] = {}
     for name, row in zip(names, rows, strict=True):
         lines.setdefault(name, []).append((_place(row, axis) or 0, row))
@@ -165,8 +137,6 @@ def _scaling(result: Result, axis: str, scenarios: Sequence[str], label: str) ->
     }
     if not lines:
         return None
-    from matplotlib.figure import Figure
-
     named = list(lines) != [""]
     figure = Figure(figsize=(_WIDTH, 3.6 + 0.2 * named * len(lines)), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -177,7 +147,8 @@ def _scaling(result: Result, axis: str, scenarios: Sequence[str], label: str) ->
         found = [row for _, row in line]
         middle = [row.latency.p50 for row in found]
         below = [
-            p50 - percentile(_sorted(row), 0.1) for p50, row in zip(middle, found, strict=True)
+            p50 - np.percentile(np.concatenate(row.rounds_ms), 10)
+            for p50, row in zip(middle, found, strict=True)
         ]
         above = [row.latency.p90 - p50 for p50, row in zip(middle, found, strict=True)]
         left.errorbar(
@@ -194,7 +165,7 @@ def _scaling(result: Result, axis: str, scenarios: Sequence[str], label: str) ->
         axes.set_ylim(bottom=0)
     left.set_title("p50 of one call, ms (whiskers: p10 to p90)")
     right.set_title("faces per second")
-    _head(figure, shared)
+    _head(figure, ", ".join(shared.values()))
     if named:
         figure.legend(
             *left.get_legend_handles_labels(), loc="outside lower left", fontsize=8, frameon=False
@@ -218,41 +189,24 @@ def _words(row: Row) -> dict[str, str]:
     """What a row is, by what it says about it."""
     one = row.conditions
     alone = one.scenario in _ONE_STAGE
-    words = {"subject": one.subject, "scenario": one.scenario}
-    return words | ({} if alone else {"stage": one.stage}) | layout.settings(one)
-
-
-def _told(rows: Sequence[Row], axis: str = "") -> tuple[list[str], str]:
-    """A name for each row by what differs among them, and what does not, in a line.
-
-    What only some rows have, as a model alone has no picture, differs where those do.
-    """
-    every = [{what: said for what, said in _words(row).items() if what != axis} for row in rows]
-    values: dict[str, set[str]] = {}
-    for words in every:
-        for what, said in words.items():
-            values.setdefault(what, set()).add(said)
-    names = [
-        ", ".join(said for what, said in words.items() if len(values[what]) > 1) for words in every
-    ]
-    return names, ", ".join(next(iter(said)) for said in values.values() if len(said) == 1)
-
-
-def _sorted(row: Row) -> list[float]:
-    return sorted(value for part in row.rounds_ms for value in part)
+    said = {"subject": one.subject, "scenario": one.scenario}
+    return said | ({} if alone else {"stage": one.stage}) | words.settings(one)
 
 
 def _limits(result: Result) -> Figure | None:
     """How many times its floor each stage, model and whole call takes."""
-    rows = [row for row in result.rows if row.limit is not None and _is_drawn(row)]
+    # What offline adds are further batches of the same.
+    rows = [
+        row for row in result.rows if row.limit is not None and row.conditions.scenario != "offline"
+    ]
     if not rows:
         return None
-    names, shared = _told(rows)
+    shared, names = words.apart([_words(row) for row in rows])
     figure, axes = _figure(0.3 * len(rows) + 1.4)
     times = [row.limit.times_floor if row.limit else 0.0 for row in rows]
     colours = [_GREEN if row.limit and row.limit.bound_by == "compute" else _RED for row in rows]
     bars = axes.barh(range(len(rows)), times, color=colours, height=0.6)
-    axes.bar_label(bars, [f" {layout.number(one)}x" for one in times], fontsize=8)
+    axes.bar_label(bars, [f" {words.number(one)}x" for one in times], fontsize=8)
     axes.axvline(1, color="#222222", linewidth=1)
     axes.set_yticks(range(len(rows)), names)
     axes.set_ylim(len(rows) - 0.4, -0.6)
@@ -263,10 +217,5 @@ def _limits(result: Result) -> Figure | None:
         "(green: bound by compute, red: by memory)",
         fontsize=9,
     )
-    _head(figure, f"How far from this machine's limit: {shared}")
+    _head(figure, f"How far from this machine's limit: {', '.join(shared.values())}")
     return figure
-
-
-def _is_drawn(row: Row) -> bool:
-    # What offline adds are further batches of the same.
-    return row.conditions.scenario != "offline"

@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fer_bench.report import layout
+from fer_bench.results import words
 from fer_bench.results.result import Result
 from fer_sdk.errors import DataError
 
@@ -138,10 +138,10 @@ class _Series(NamedTuple):
 
 def _series(result: Result) -> dict[str, _Series]:
     """Everything that can be compared, by what it is in words."""
-    found = {layout.name(row.conditions): _Series(row.rounds_ms, "ms") for row in result.rows}
-    for words, starts in layout.cold_groups(result).items():
-        settings = ", ".join(words)
-        for part, of in layout.COLD_PARTS.items():
+    found = {words.name(row.conditions): _Series(row.rounds_ms, "ms") for row in result.rows}
+    for said, starts in words.cold_groups(result).items():
+        settings = ", ".join(said)
+        for part, of in words.COLD_PARTS.items():
             found[f"cold start, {part} ({settings})"] = _Series([[of(one) for one in starts]], "ms")
         held = [one.peak_rss_bytes / 1e6 for one in starts if one.peak_rss_bytes is not None]
         if held:
@@ -233,7 +233,7 @@ def _other_pictures(before: Result, after: Result) -> list[str]:
         old = scenes.get((new.width, new.height, new.faces))
         if old is None:
             continue
-        which = f"the {new.width}x{new.height} picture with {layout.plural(new.faces, 'face')}"
+        which = f"the {new.width}x{new.height} picture with {words.plural(new.faces, 'face')}"
         if old.sha256 != new.sha256:
             found.append(f"{which} is not the same one")
         found += [
@@ -253,7 +253,7 @@ def _machine_drift(before: Result, after: Result) -> list[str]:
         if old and new and abs(new / old - 1) > _MACHINE_DRIFT:
             found.append(
                 f"the machine itself ran {100 * (new / old - 1):+.0f} % (fp32 peak with "
-                f"{layout.plural(peak.threads, 'thread')}): differences of that size are not the "
+                f"{words.plural(peak.threads, 'thread')}): differences of that size are not the "
                 "code's"
             )
     return found

@@ -8,21 +8,21 @@ told by the figure itself; the interval beside it says how sure that is.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Literal, NamedTuple
 
 import numpy as np
+from msgspec.structs import replace
 
-from fer_bench.baselines.catalogue import RIVALS
+from fer_bench.baselines.catalogue import BASELINES
 from fer_bench.measure.build import THREE_CALLS
-from fer_bench.measure.percentiles import SAMPLES_FOR_P99
 from fer_bench.measure.plan import Plan
 from fer_bench.measure.series import StopRule
-from fer_bench.report.layout import number
 from fer_bench.results.compare import interval
+from fer_bench.results.percentiles import SAMPLES_FOR_P99
 from fer_bench.results.result import ColdStart, Conditions, Result, Row, Target
+from fer_bench.results.words import number
 from fer_sdk.detectors import DetectorName
 
 _FACES = 16
@@ -38,7 +38,7 @@ def targets_plan(
     cold_starts: int = 7,
     emotion_model: Path | None = None,
     landmarks_model: Path | None = None,
-    rival_pythons: dict[str, Path] | None = None,
+    baseline_pythons: dict[str, Path] | None = None,
     data: Path | None = None,
     split: str = "PublicTest",
 ) -> Plan:
@@ -60,8 +60,8 @@ def targets_plan(
         rule=rule,
         rounds=4,
         cold_starts=cold_starts,
-        rivals=("fer", "fer-mtcnn"),
-        rival_pythons=rival_pythons or {},
+        baselines=("fer", "fer-mtcnn"),
+        baseline_pythons=baseline_pythons or {},
         data=data,
         split=split,
     )
@@ -97,15 +97,15 @@ def judge(result: Result) -> list[Target]:
     def row(**changes: object) -> Row:
         if alone is None:
             raise _MissingError("no single-stream series on one face")
-        wanted: Conditions = replace(alone, **changes)  # type: ignore[arg-type]
+        wanted: Conditions = replace(alone, **changes)
         if wanted not in rows:
             raise _MissingError(
                 f"no series {wanted.scenario}, {wanted.stage}, {wanted.faces} faces"
             )
         return rows[wanted]
 
-    def rival(name: str) -> Callable[[], _Figure]:
-        return lambda: _against(result, row(), RIVALS[name].subject)
+    def baseline(name: str) -> Callable[[], _Figure]:
+        return lambda: _against(result, row(), BASELINES[name].subject)
 
     # Of other pipelines in the same run there may be cold starts too.
     starts = [] if alone is None else [one for one in result.cold_starts if _same(one, alone)]
@@ -117,8 +117,8 @@ def judge(result: Result) -> list[Target]:
         # fer-bench compare calls less than five per cent no difference.
         _target(f"images a second, {crowd}", 1.05, lambda: _crowds(row)),
         _target("emotion model over the roofline's floor", 1.5, lambda: _floor(row)),
-        _target("fer with its Haar cascade over us", 15, rival("fer"), "at least"),
-        _target("fer with MTCNN over us", 40, rival("fer-mtcnn"), "at least"),
+        _target("fer with its Haar cascade over us", 15, baseline("fer"), "at least"),
+        _target("fer with MTCNN over us", 40, baseline("fer-mtcnn"), "at least"),
         _target("cold start to the first result", 1.2, lambda: _cold(starts), unit="s"),
         _target("peak memory of a fresh process", 250, lambda: _memory(starts), unit="MB"),
     ]
