@@ -142,7 +142,6 @@ def test_openvino_runs_the_same_file() -> None:
         options={"labels": json.dumps(labels)},
     ) as baseline:
         baseline.warm_up()
-        assert baseline.faces_found == 3
         assert len(baseline.measure(StopRule(0.0, 5)).taken) == 5
         expected = [labels[best] for best in tiny_models.expected_scores(faces).argmax(axis=1)]
         assert baseline.classify(faces) == expected
@@ -176,7 +175,6 @@ def test_pytorch_runs_the_checkpoint(checkpoint: tuple[Path, list[str]]) -> None
         assert baseline.version.startswith("PyTorch ")
         assert baseline.version.endswith("eager")
         baseline.warm_up()
-        assert baseline.faces_found == 3
         assert len(baseline.measure(StopRule(0.0, 3)).taken) == 3
         assert baseline.classify(faces) == expected
     assert len(set(expected)) == 3

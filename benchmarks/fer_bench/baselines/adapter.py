@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,28 +41,31 @@ class Task:
     options: Mapping[str, str] = field(default_factory=dict)
 
 
-class Baseline(Protocol):
-    """A baseline that is open and has its task."""
+class Baseline(ABC):
+    """A package or runtime that is open and has its task.
 
-    @property
-    def version(self) -> str:
-        """Its own version, and what else tells its speed."""
-        ...
+    Each module's ``Adapter`` is one; opening it raises ``UnavailableError`` where it cannot run.
 
+    Attributes:
+        version: its own version, and what else tells its speed.
+    """
+
+    version: str
+
+    @abstractmethod
     def run(self) -> object:
         """Do the task once: this is what is timed."""
-        ...
 
-    def faces_in(self, answer: object) -> int | None:
-        """How many faces an answer of ``run`` is about."""
-        ...
-
+    @abstractmethod
     def classify(self, faces: Image) -> list[str | None]:
         """The emotion of gray face crops ``[N, S, S]``, in FER2013's words.
 
         None where it gives no answer; any other word counts as wrong.
         """
-        ...
+
+    def faces_in(self, answer: object) -> int | None:
+        """How many faces an answer of ``run`` is about; None where that is not known."""
+        return len(answer) if isinstance(answer, list) else None
 
 
 def require(module: str, install: str) -> Any:

@@ -19,7 +19,9 @@ from fer_bench.baselines.adapter import (
 )
 
 
-class _DeepFace:
+class Adapter(Baseline):
+    """DeepFace's emotion action."""
+
     def __init__(self, task: Task) -> None:
         home = Path(os.environ.get("DEEPFACE_HOME", "~")) / ".deepface" / "weights"
         limit_onnxruntime(task.threads)
@@ -56,12 +58,3 @@ class _DeepFace:
             found = self._analyse(as_colour(face), "skip")
             answers.append(FER2013_WORDS.get(found[0]["dominant_emotion"]) if found else None)
         return answers
-
-
-def open_baseline(task: Task) -> Baseline:
-    """Open it.
-
-    Raises:
-        UnavailableError: it is not installed, or its weights are not on this machine.
-    """
-    return _DeepFace(task)

@@ -19,7 +19,9 @@ from fer_bench.baselines.adapter import (
 )
 
 
-class _Fer:
+class Adapter(Baseline):
+    """The detector and the network of ``fer``."""
+
     def __init__(self, task: Task) -> None:
         mtcnn = task.options.get("detector") == "mtcnn"
         if mtcnn:
@@ -45,9 +47,6 @@ class _Fer:
     def run(self) -> object:
         return self._model.detect_emotions(self._image)
 
-    def faces_in(self, answer: object) -> int | None:
-        return len(answer) if isinstance(answer, list) else None
-
     def classify(self, faces: Image) -> list[str | None]:
         whole = np.array([[0, 0, faces.shape[2], faces.shape[1]]])
         answers: list[str | None] = []
@@ -56,12 +55,3 @@ class _Fer:
             scores = found[0]["emotions"] if found else None
             answers.append(FER2013_WORDS.get(max(scores, key=scores.get)) if scores else None)
         return answers
-
-
-def open_baseline(task: Task) -> Baseline:
-    """Open it.
-
-    Raises:
-        UnavailableError: it, or what it needs, is not installed.
-    """
-    return _Fer(task)

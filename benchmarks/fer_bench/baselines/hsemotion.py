@@ -25,7 +25,9 @@ _MODEL = "enet_b0_8_best_vgaf"
 _HOMES = {"hsemotion-onnx": "~/.hsemotion", "emotiefflib": "~/.emotiefflib"}
 
 
-class _HSEmotion:
+class Adapter(Baseline):
+    """The recogniser of the package that the options name."""
+
     def __init__(self, task: Task) -> None:
         package = task.options["package"]
         limit_onnxruntime(task.threads)
@@ -50,18 +52,6 @@ class _HSEmotion:
         crops = cut(np.asarray(self._image[..., ::-1]), self._squares)
         return self._predict(crops)[0] if crops else []
 
-    def faces_in(self, answer: object) -> int | None:
-        return len(answer) if isinstance(answer, list) else None
-
     def classify(self, faces: Image) -> list[str | None]:
         words: list[str] = self._predict([as_colour(face) for face in faces])[0]
         return [FER2013_WORDS.get(word.lower(), word.lower()) for word in words]
-
-
-def open_baseline(task: Task) -> Baseline:
-    """Open the package that the options name.
-
-    Raises:
-        UnavailableError: it is not installed, or its weights are not on this machine.
-    """
-    return _HSEmotion(task)

@@ -10,7 +10,9 @@ import numpy as np
 from fer_bench.baselines.adapter import Baseline, Image, Task, UnavailableError, require
 
 
-class _OpenVino:
+class Adapter(Baseline):
+    """The task's model, compiled for this CPU."""
+
     def __init__(self, task: Task) -> None:
         openvino = require("openvino", "openvino")
         if task.model is None or task.faces is None:
@@ -35,18 +37,6 @@ class _OpenVino:
     def run(self) -> object:
         return self._request.infer([self._faces])
 
-    def faces_in(self, answer: object) -> int | None:
-        return len(self._faces)
-
     def classify(self, faces: Image) -> list[str | None]:
         scores = self._request.infer([faces])[self._compiled.output(0)]
         return [self._labels[best] for best in np.argmax(scores, axis=1)]
-
-
-def open_baseline(task: Task) -> Baseline:
-    """Compile the task's model for this CPU.
-
-    Raises:
-        UnavailableError: it is not installed, or does not take the model.
-    """
-    return _OpenVino(task)

@@ -7,7 +7,9 @@ import json
 from fer_bench.baselines.adapter import Baseline, Image, Task, UnavailableError, require
 
 
-class _Own:
+class Adapter(Baseline):
+    """A pipeline with the arguments of the options."""
+
     def __init__(self, task: Task) -> None:
         pipelines = require("fer_sdk.pipeline", "fer-sdk")
         errors = require("fer_sdk.errors", "fer-sdk")
@@ -24,19 +26,7 @@ class _Own:
     def run(self) -> object:
         return self._pipeline.predict(self._image)
 
-    def faces_in(self, answer: object) -> int | None:
-        return len(answer) if isinstance(answer, list) else None
-
     def classify(self, faces: Image) -> list[str | None]:
         # Each gray crop is an image here; one without a face that is found has no answer.
         found = self._pipeline.predict_batch(list(faces), max_faces=1)
         return [one[0].emotion if isinstance(one, list) and one else None for one in found]
-
-
-def open_baseline(task: Task) -> Baseline:
-    """Open a pipeline with the arguments of the options.
-
-    Raises:
-        UnavailableError: it does not open.
-    """
-    return _Own(task)

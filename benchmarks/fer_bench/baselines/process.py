@@ -12,7 +12,6 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -81,10 +80,10 @@ class BaselineProcess:
                 do="open",
                 adapter=adapter,
                 threads=threads,
-                image=self._store("image", image),
+                image=self._store("image.npy", image),
                 squares=[list(square) for square in squares],
-                faces=self._store("faces", faces),
-                model=self._store_model(content),
+                faces=self._store("faces.npy", faces),
+                model=self._store("model.onnx", content),
                 options=dict(options or {}),
             )
         except BaseException:
@@ -113,7 +112,7 @@ class BaselineProcess:
 
     def classify(self, faces: Image) -> list[str | None]:
         """The emotion of each gray crop ``[N, S, S]``."""
-        done = self._ask(_CLASSIFY_SECONDS, do="classify", faces=self._store("labelled", faces))
+        done = self._ask(_CLASSIFY_SECONDS, do="classify", faces=self._store("labelled.npy", faces))
         return list(done["answers"])
 
     def close(self) -> None:
@@ -129,26 +128,18 @@ class BaselineProcess:
     def __enter__(self) -> BaselineProcess:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _store(self, name: str, array: Image | None) -> str | None:
-        if array is None:
-            return None
-        path = Path(self._folder.name) / f"{name}.npy"
-        np.save(path, array)
-        return str(path)
-
-    def _store_model(self, content: bytes | None) -> str | None:
+    def _store(self, name: str, content: Image | bytes | None) -> str | None:
+        """Where the other process finds it."""
+        path = Path(self._folder.name) / name
         if content is None:
             return None
-        path = Path(self._folder.name) / "model.onnx"
-        path.write_bytes(content)
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            np.save(path, content)
         return str(path)
 
     def _read(self) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 from fer_bench.baselines.adapter import Baseline, Image, Task, UnavailableError, require
 
 
-class _Torch:
+class Adapter(Baseline):
+    """The checkpoint that the options name."""
+
     def __init__(self, task: Task) -> None:
         torch = require("torch", "fer-sdk[train]")
         checkpoints = require("fer_training.checkpoint", "fer-sdk[train]")
@@ -56,19 +58,7 @@ class _Torch:
         with self._torch.inference_mode():
             return self._scores(self._faces)
 
-    def faces_in(self, answer: object) -> int | None:
-        return len(self._faces)
-
     def classify(self, faces: Image) -> list[str | None]:
         with self._torch.inference_mode():
             scores = self._scores(self._torch.from_numpy(faces))
         return [self._labels[int(best)] for best in scores.argmax(dim=1)]
-
-
-def open_baseline(task: Task) -> Baseline:
-    """Load the checkpoint of the options.
-
-    Raises:
-        UnavailableError: no torch, no checkpoint of the emotion model, or no compiler.
-    """
-    return _Torch(task)

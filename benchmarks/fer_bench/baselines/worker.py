@@ -69,7 +69,7 @@ class _Worker:
             options=asked.get("options", {}),
         )
         module = importlib.import_module(f"fer_bench.baselines.{asked['adapter']}")
-        self._baseline = module.open_baseline(task)
+        self._baseline = module.Adapter(task)
         return {"version": self._baseline.version}
 
     def _warm_up(self) -> dict[str, Any]:

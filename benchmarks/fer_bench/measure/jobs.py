@@ -111,7 +111,8 @@ class Job:
 
     def _row(self, conditions: Conditions, rounds: list[list[float]], notes: list[str]) -> Row:
         samples = [value for part in rounds for value in part]
-        seconds = sum(one.wall for one in self._rounds) / 1e9
+        # A part of a call has no throughput of its own.
+        seconds = 0.0 if self._parts else sum(one.wall for one in self._rounds) / 1e9
         of_images = conditions.width is not None
         images = len(samples) * conditions.batch
         a_picture = self.faces_found if of_images else 1

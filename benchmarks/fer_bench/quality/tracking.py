@@ -1,4 +1,4 @@
-"""How well faces keep their numbers, on scenes whose truth is known.
+"""How well faces keep their track ids, on scenes whose truth is known.
 
 Two kinds: boxes with a detector's noise, which try the tracker alone on many scenes; and pictures,
 in which portraits walk on the same paths before the whole pipeline.
@@ -7,6 +7,7 @@ in which portraits walk on the same paths before the whole pipeline.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 
@@ -23,6 +24,7 @@ from fer_sdk.types import Box
 
 Image = npt.NDArray[np.uint8]
 
+_COUNTED = ("scenes", "people", "visible", "seen", "switches", "mixed", "away")
 RATES = (5.0, 10.0, 30.0, 60.0)
 _KEPT = 1.0
 _CLOSE = 2.0
@@ -67,23 +69,36 @@ class TrackingResult:
         return asdict(self)
 
 
-class _Score:
-    """Counts the numbers that people have over the frames of one scene."""
+class _Tally:
+    """Counts the track ids that people have, over scenes of one kind."""
 
     def __init__(self) -> None:
-        self.seen = self.switches = self.mixed = self.away = 0
+        self.counts: Counter[str] = Counter()
+        self.off: list[float] = []
+
+    def start(self, scene: Scene) -> None:
+        """Begin with another scene."""
+        self.counts["scenes"] += 1
+        self.counts["people"] += len(scene.people)
         self._last_seen: dict[int, float] = {}
-        self._number_of: dict[int, int] = {}
+        self._id_of: dict[int, int] = {}
         self._owner_of: dict[int, int] = {}
 
-    def add(self, time: float, person: int, number: int) -> None:
-        self.seen += 1
-        self.away += time - self._last_seen.get(person, time) > _KEPT
+    def add(self, time: float, person: int, track_id: int) -> None:
+        """Somebody was found under an id."""
+        self.counts["seen"] += 1
+        self.counts["away"] += time - self._last_seen.get(person, time) > _KEPT
+        self.counts["switches"] += self._id_of.get(person, track_id) != track_id
+        self.counts["mixed"] += self._owner_of.get(track_id, person) != person
         self._last_seen[person] = time
-        self.switches += self._number_of.get(person, number) != number
-        self.mixed += self._owner_of.get(number, person) != person
-        self._number_of[person] = number
-        self._owner_of[number] = person
+        self._id_of[person] = track_id
+        self._owner_of[track_id] = person
+
+    def result(self, name: str, rate: float, detect_every: int | None) -> TrackingResult:
+        """What came out."""
+        named = {what: self.counts[what] for what in _COUNTED}
+        off = float(np.mean(self.off)) if self.off else None
+        return TrackingResult(name, rate, detect_every, **named, off=off)
 
 
 def measure_boxes(
@@ -97,19 +112,18 @@ def measure_boxes(
         seeds: one scene for each.
         noise: of the detector; None takes the usual.
     """
-    scores, people, visible = [], 0, 0
+    tally = _Tally()
     for seed in seeds:
         scene = SCENES[name](np.random.default_rng(seed))
-        tracker, score = Tracker(_KEPT), _Score()
+        tracker = Tracker(_KEPT)
+        tally.start(scene)
         for sighting in sightings(scene, rate, noise or Noise(), seed):
             numbers = tracker.assign(sighting.time, sighting.boxes, WIDTH, HEIGHT)
             for number, person in zip(numbers, sighting.people, strict=True):
                 if person is not None:
-                    score.add(sighting.time, person, number)
-            visible += len(scene.visible(sighting.time))
-        scores.append(score)
-        people += len(scene.people)
-    return _result(name, rate, None, scores, people, visible, None)
+                    tally.add(sighting.time, person, number)
+            tally.counts["visible"] += len(scene.visible(sighting.time))
+    return tally.result(name, rate, None)
 
 
 def measure_pictures(
@@ -132,26 +146,23 @@ def measure_pictures(
         rate: frames a second.
     """
     framing = _framing(pipeline, portrait)
-    scores, people, visible, off = [], 0, 0, []
+    tally = _Tally()
     for seed in seeds:
         scene = SCENES[name](np.random.default_rng(seed), _CLOSE)
         frames = round(scene.seconds * rate)
         pictures = (draw(scene, frame / rate, portrait, framing) for frame in range(frames))
-        score = _Score()
+        tally.start(scene)
         for frame in pipeline.stream(
             pictures, color="rgb", fps=rate, detect_every=detect_every, smoothing=None, keep=_KEPT
         ):
             there = scene.visible(frame.time)
-            visible += len(there)
+            tally.counts["visible"] += len(there)
             for person, number, distance in _matches(
                 there, {face.track_id or 0: face.box for face in frame.faces}
             ):
-                score.add(frame.time, person, number)
-                off.append(distance)
-        scores.append(score)
-        people += len(scene.people)
-    mean = float(np.mean(off)) if off else None
-    return _result(name, rate, detect_every, scores, people, visible, mean)
+                tally.add(frame.time, person, number)
+                tally.off.append(distance)
+    return tally.result(name, rate, detect_every)
 
 
 def measure(
@@ -244,27 +255,3 @@ def _matches(there: dict[int, Box], found: dict[int, Box]) -> list[tuple[int, in
             y = box.y + box.height / 2 - other.y - other.height / 2
             matched.append((person, number, math.hypot(x, y) / box.width))
     return matched
-
-
-def _result(
-    name: str,
-    rate: float,
-    detect_every: int | None,
-    scores: list[_Score],
-    people: int,
-    visible: int,
-    off: float | None,
-) -> TrackingResult:
-    return TrackingResult(
-        scene=name,
-        rate=rate,
-        detect_every=detect_every,
-        scenes=len(scores),
-        people=people,
-        visible=visible,
-        seen=sum(score.seen for score in scores),
-        switches=sum(score.switches for score in scores),
-        mixed=sum(score.mixed for score in scores),
-        away=sum(score.away for score in scores),
-        off=off,
-    )

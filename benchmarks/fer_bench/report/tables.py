@@ -269,29 +269,22 @@ def peaks_table(result: Result) -> Table:
 
 
 def models_table(models: Sequence[Model]) -> Table:
-    """The model files that ran."""
-    body = []
-    for one in models:
-        work = one.operations
-        figures = [
-            *(number(macs / 1e6) for macs in ((work.int8_macs, work.float_macs) if work else ())),
-            number(work.weight_bytes / 2**20) if work else UNKNOWN,
-        ]
-        body.append(
-            [
-                one.name,
-                one.file,
-                one.version or UNKNOWN,
-                one.precision or UNKNOWN,
-                one.sha256[:12],
-                _quality(one.metrics),
-                str(one.input_size or UNKNOWN),
-                *([UNKNOWN] * (3 - len(figures)) + figures),
-            ]
-        )
-    head = ["", "file", "version", "precision", "sha256", "figures of the file"]
-    head += ["pixels", "int8 10^6", "float 10^6", "weights MiB"]
-    return Table("Models: multiply-adds of one face", head, body, words=range(6))
+    """The model files that ran, one a column."""
+    work = [one.operations for one in models]
+    facts: dict[str, list[object]] = {
+        "file": [one.file for one in models],
+        "version": [one.version for one in models],
+        "precision": [one.precision for one in models],
+        "input, pixels": [one.input_size for one in models],
+        "int8 multiply-adds a face, 10^6": [one and number(one.int8_macs / 1e6) for one in work],
+        "float multiply-adds a face, 10^6": [one and number(one.float_macs / 1e6) for one in work],
+        "weights, MiB": [one and number(one.weight_bytes / 2**20) for one in work],
+        "figures of the file": [_quality(one.metrics) for one in models],
+        "sha256": [one.sha256[:12] for one in models],
+    }
+    body = [[what, *(str(one or UNKNOWN) for one in of)] for what, of in facts.items()]
+    head = ["", *(one.name for one in models)]
+    return Table("Models", head, body if models else [], words=range(len(head)))
 
 
 def _quality(metrics: Mapping[str, Mapping[str, float]]) -> str:
