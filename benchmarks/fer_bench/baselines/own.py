@@ -28,5 +28,7 @@ class Adapter(Baseline):
 
     def classify(self, faces: Image) -> list[str | None]:
         # Each gray crop is an image here; one without a face that is found has no answer.
-        found = self._pipeline.predict_batch(list(faces), max_faces=1)
-        return [one[0].emotion if isinstance(one, list) and one else None for one in found]
+        answers = self._pipeline.predict_batch(list(faces), max_faces=1)
+        return [
+            faces[0].emotion if isinstance(faces, list) and faces else None for faces in answers
+        ]

@@ -95,11 +95,11 @@ def interpreters(given: list[str] | None) -> dict[str, Path]:
     from fer_bench.baselines.catalogue import BASELINES
 
     found = {}
-    for one in given or []:
-        name, _, path = one.partition("=")
+    for pair in given or []:
+        name, _, path = pair.partition("=")
         if name not in BASELINES or not path:
             names = ", ".join(BASELINES)
-            raise typer.BadParameter(f"{one!r} is not NAME=PATH with a name out of {names}")
+            raise typer.BadParameter(f"{pair!r} is not NAME=PATH with a name out of {names}")
         found[name] = Path(path)
     return found
 

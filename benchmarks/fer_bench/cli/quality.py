@@ -64,7 +64,7 @@ def tracking(
         )
     show_tracking(results, options.console())
     if json_file is not None:
-        report = {"pipeline": used.to_dict(), "results": [one.to_dict() for one in results]}
+        report = {"pipeline": used.to_dict(), "results": [result.to_dict() for result in results]}
         with options.failures():
             json_file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 

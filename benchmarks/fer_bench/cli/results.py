@@ -36,7 +36,7 @@ def compare(
         comparison = compare_results(read_result(before), read_result(after), min_effect=min_effect)
     show_comparison(comparison, options.console())
     failing = {"slower": {"slower"}, "any": {"slower", "faster"}, "never": set()}[fail_on]
-    if any(one.verdict in failing for one in comparison.differences):
+    if any(difference.verdict in failing for difference in comparison.differences):
         raise typer.Exit(1)
 
 

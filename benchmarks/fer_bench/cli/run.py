@@ -149,8 +149,8 @@ def _measured(plan: Any) -> Any:
 def _without_folders(arguments: list[str]) -> list[str]:
     """Arguments with the last part of each path: where it lies is nobody else's business."""
     found = []
-    for one in arguments:
-        before, equals, path = one.rpartition("=")
+    for argument in arguments:
+        before, equals, path = argument.rpartition("=")
         found.append(before + equals + path.replace("\\", "/").rstrip("/").rpartition("/")[2])
     return found
 
@@ -208,7 +208,7 @@ def targets(
         if readme_file is not None:
             readme.place(render.to_readme(result), readme_file)
     render.show_result(result, options.console())
-    if any(one.met is False for one in result.targets):
+    if any(target.met is False for target in result.targets):
         raise typer.Exit(1)
 
 

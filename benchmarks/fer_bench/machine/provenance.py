@@ -36,7 +36,7 @@ def machine() -> Machine:
         architecture=platform.machine(),
         cores=usable_cores(),
         cpu_quota=_cpu_quota(),
-        instructions=[one for one in _INSTRUCTIONS if one in flags],
+        instructions=[name for name in _INSTRUCTIONS if name in flags],
         governor=_governor(),
         memory_bytes=memory.total,
         memory_available_bytes=memory.available,

@@ -4,8 +4,7 @@ The peaks are those of onnxruntime's own kernels in products that suit them best
 at the peak leaves nothing for a better schedule, only for better kernels. On a CPU with AVX-512
 VNNI they come to over nine tenths of what its dot-product and FMA instructions do in a bare loop.
 On one with AMX the int8 peak is that of its tiles, two to three times as much, although
-onnxruntime's convolutions of signed weights without a zero point do not use them: for one thread
-the SDK gives them one.
+onnxruntime's convolutions of signed weights without a zero point do not use them.
 See Williams, Waterman and Patterson, "Roofline", 2009.
 """
 

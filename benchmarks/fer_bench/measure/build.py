@@ -180,12 +180,12 @@ def _processes(setting: _Setting) -> Iterator[Job]:
             with ThreadPoolExecutor(len(processes)) as pool:
                 # What settles them is the call, all together, before the round.
                 return together(
-                    list(pool.map(lambda one: one.measure(own, settled=True), processes))
+                    list(pool.map(lambda process: process.measure(own, settled=True), processes))
                 )
 
         def warm(processes: Sequence[BaselineProcess] = processes) -> WarmUp:
-            done = [one.warm_up() for one in processes]
-            return next((one for one in done if not one.stable), done[0])
+            done = [process.warm_up() for process in processes]
+            return next((warm_up for warm_up in done if not warm_up.stable), done[0])
 
         yield setting.job(
             setting.conditions("multi-process", workers=workers),
@@ -361,7 +361,7 @@ def _packages(plan: Plan, entry: Entry, subject: Subject, pictures: Sequence[Pic
             ),
             {
                 "image": picture.bgr,
-                "squares": [square(one.box) for one in subject.found_by.detect(picture.rgb)],
+                "squares": [square(face.box) for face in subject.found_by.detect(picture.rgb)],
                 "options": entry.options,
             },
         )

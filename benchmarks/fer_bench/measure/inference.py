@@ -24,8 +24,8 @@ def every_crop(subject: Subject, model: EmotionModel | LandmarksModel, picture: 
     """All faces of a picture, framed for a model; uint8 ``[N, S, S]``."""
     meta = model.metadata
     found = [
-        crop_gray(picture.rgb, meta.crop.square(one.box), meta.input_size)
-        for one in subject.found_by.detect(picture.rgb)
+        crop_gray(picture.rgb, meta.crop.square(face.box), meta.input_size)
+        for face in subject.found_by.detect(picture.rgb)
     ]
     return np.stack(found) if found else np.empty((0, meta.input_size, meta.input_size), np.uint8)
 

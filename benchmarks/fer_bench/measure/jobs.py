@@ -93,7 +93,7 @@ class Job:
 
     def rows(self) -> list[Row]:
         """What came out: one row, or one for each part that ever ran."""
-        whole = [[time / 1e6 for time in one.taken] for one in self._rounds]
+        whole = [[time / 1e6 for time in series.taken] for series in self._rounds]
         notes = complaints(whole, self._warm)
         taken = sum(map(len, whole))
         if taken < self._wanted:
@@ -102,7 +102,9 @@ class Job:
             return [self._row(self.conditions, whole, notes)]
         rows = []
         for at, name in enumerate(self._parts):
-            rounds = [[sample[at] / 1e6 for sample in one.parts or ()] for one in self._rounds]
+            rounds = [
+                [sample[at] / 1e6 for sample in series.parts or ()] for series in self._rounds
+            ]
             # The last part is the whole: what is doubtful about the series is said once, there.
             doubts = notes if at == len(self._parts) - 1 else []
             if any(map(any, rounds)):
@@ -112,15 +114,15 @@ class Job:
     def _row(self, conditions: Conditions, rounds: list[list[float]], notes: list[str]) -> Row:
         samples = [value for part in rounds for value in part]
         # A part of a call has no throughput of its own.
-        seconds = 0.0 if self._parts else sum(one.wall for one in self._rounds) / 1e9
+        seconds = 0.0 if self._parts else sum(series.wall for series in self._rounds) / 1e9
         of_images = conditions.width is not None
         images = len(samples) * conditions.batch
         a_picture = self.faces_found if of_images else 1
         faces: float | None = None if a_picture is None else images * a_picture
-        changing = [one.faces for one in self._rounds if one.faces is not None]
+        changing = [series.faces for series in self._rounds if series.faces is not None]
         if changing:
             faces = sum(changing)
-        offered = [one.offered for one in self._rounds if one.offered is not None]
+        offered = [series.offered for series in self._rounds if series.offered is not None]
         seen = sum(offered)
         # Where batches change, what warms up are whole turns of them, not single calls.
         warm = None if changing else self._warm
@@ -140,5 +142,5 @@ class Job:
 
     def close(self) -> None:
         """Let go of what belongs to this job alone."""
-        for one in self._owned:
-            one.close()
+        for thing in self._owned:
+            thing.close()

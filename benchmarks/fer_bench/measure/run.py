@@ -78,7 +78,7 @@ def run(plan: Plan, clock: Clock, command: Sequence[str], progress: Progress) ->
     progress("opening the pipelines", 0.0)
     subjects, skipped = open_subjects(plan)
     if not subjects:
-        reasons = "; ".join(f"{one.what}: {one.reason}" for one in skipped)
+        reasons = "; ".join(f"{skip.what}: {skip.reason}" for skip in skipped)
         raise DataError(f"no pipeline could be opened: {reasons}")
     threads = cv2.getNumThreads()
     with ExitStack() as stack:
@@ -105,7 +105,7 @@ def run(plan: Plan, clock: Clock, command: Sequence[str], progress: Progress) ->
         peaks, moved = _again(before, clock, progress)
         rows = [_limited(row, models, peaks) for row in rows]
         load = watch.finish()
-    on_gpu = any(one.device != "cpu" for one in subjects)
+    on_gpu = any(subject.device != "cpu" for subject in subjects)
     return Result(
         format=FORMAT,
         provenance=Provenance(
@@ -163,7 +163,7 @@ def _check_scenes(
     scenes, counts, notes = [], {}, []
     for picture in pictures:
         height, width = picture.rgb.shape[:2]
-        found = {name: len(one.detect(picture.rgb)) for name, one in detectors.items()}
+        found = {name: len(detector.detect(picture.rgb)) for name, detector in detectors.items()}
         scenes.append(Scene(picture.source, width, height, picture.faces, found, picture.sha256))
         for name, count in found.items():
             counts[name, picture.sha256] = count
@@ -178,7 +178,7 @@ def _check_scenes(
 def _peaks(plan: Plan, subjects: Sequence[Subject], clock: Clock, progress: Progress) -> list[Peak]:
     peaks = []
     if plan.roofline:
-        for threads in sorted({one.threads for one in subjects if one.device == "cpu"}):
+        for threads in sorted({subject.threads for subject in subjects if subject.device == "cpu"}):
             progress(f"measuring this machine's peaks with {threads} threads", 0.02)
             peaks.append(roofline.measure_peak(threads, clock, _PEAK_RULE))
     return peaks
@@ -211,10 +211,11 @@ def _measure(
     alive = list(jobs)
     for turn in range(plan.rounds):
         for at, job in enumerate(list(alive)):
-            one = job.conditions
+            conditions = job.conditions
+            what = f"{conditions.subject}, {conditions.scenario}"
             share = (turn + at / len(alive)) / plan.rounds
             progress(
-                f"round {turn + 1} of {plan.rounds}: {one.subject}, {one.scenario}, {one.stage}",
+                f"round {turn + 1} of {plan.rounds}: {what}, {conditions.stage}",
                 0.1 + 0.8 * share,
             )
             try:
@@ -223,7 +224,7 @@ def _measure(
                 job.take_round(rule)
             except (FerError, UnavailableError) as error:
                 alive.remove(job)
-                skipped.append(Skipped(f"{one.subject}, {one.scenario}", str(error)))
+                skipped.append(Skipped(what, str(error)))
     return alive
 
 
@@ -245,27 +246,30 @@ def _accuracies(
             found[key] = _of_subject(subject, labelled)
     for job in jobs:
         # A runtime may have run several files, each with an accuracy of its own.
-        one = job.conditions
-        key = (one.subject, one.device, one.precision or "")
+        conditions = job.conditions
+        key = (conditions.subject, conditions.device, conditions.precision or "")
         if labelled is None or job.baseline is None or key in found:
             continue
         # OpenVINO and PyTorch take faces of the model's size, packages of any.
         faces = labelled.images
-        if one.scenario == "model":
+        if conditions.scenario == "model":
             faces = accuracy.resized(faces, subjects[0].emotion.metadata.input_size)
         try:
             found[key] = accuracy.of_answers(job.baseline.classify(faces), labelled)
         except UnavailableError as error:
-            skipped.append(Skipped(f"accuracy of {one.subject}", str(error)))
+            skipped.append(Skipped(f"accuracy of {conditions.subject}", str(error)))
     return found
 
 
 def _with_accuracy(row: Row, figures: _Accuracies) -> Row:
     """The row with its accuracy, if its code gives emotions."""
-    one = row.conditions
-    if one.stage not in {"end to end", "emotion", "emotion, end to end", "given boxes"}:
+    conditions = row.conditions
+    if conditions.stage not in {"end to end", "emotion", "emotion, end to end", "given boxes"}:
         return row
-    return replace(row, accuracy=figures.get((one.subject, one.device, one.precision or "")))
+    return replace(
+        row,
+        accuracy=figures.get((conditions.subject, conditions.device, conditions.precision or "")),
+    )
 
 
 def _of_subject(subject: Subject, labelled: LabelledFaces | None) -> Accuracy | None:
@@ -300,10 +304,10 @@ def _cold_starts(
 
 def _limited(row: Row, models: Sequence[Model], peaks: Sequence[Peak]) -> Row:
     """The row with its distance from the machine's limit, where both are known."""
-    one = row.conditions
-    peak = next((peak for peak in peaks if peak.threads == one.threads), None)
+    conditions = row.conditions
+    peak = next((peak for peak in peaks if peak.threads == conditions.threads), None)
     parts = _work_of(row, models)
-    if peak is None or parts is None or one.device != "cpu":
+    if peak is None or parts is None or conditions.device != "cpu":
         return row
     least = roofline.floor(parts, peak)
     if least is None or least.milliseconds < _LEAST_FLOOR_MS:
@@ -318,15 +322,17 @@ _WHOLE = frozenset({"single-stream", "inference", "stages", "offline"})
 
 def _work_of(row: Row, models: Sequence[Model]) -> list[tuple[Operations, int]] | None:
     """Which operations a row is about, each with how often; None where none, or unclear."""
-    one = row.conditions
-    if one.scenario == "dynamic-batch":
+    conditions = row.conditions
+    if conditions.scenario == "dynamic-batch":
         return None
-    of_picture = one.scenario != "model"
-    faces = one.batch * (row.faces_found or 0) if of_picture else one.batch
-    if one.stage in {"detect", "landmarks", "emotion"}:
-        names = [one.stage]
+    of_picture = conditions.scenario != "model"
+    faces = conditions.batch * (row.faces_found or 0) if of_picture else conditions.batch
+    if conditions.stage in {"detect", "landmarks", "emotion"}:
+        names = [conditions.stage]
     elif (
-        one.subject == NAME and one.scenario in _WHOLE and one.stage in {"end to end", THREE_CALLS}
+        conditions.subject == NAME
+        and conditions.scenario in _WHOLE
+        and conditions.stage in {"end to end", THREE_CALLS}
     ):
         names = ["detect", "landmarks", "emotion"]
     else:
@@ -334,17 +340,17 @@ def _work_of(row: Row, models: Sequence[Model]) -> list[tuple[Operations, int]] 
     parts = []
     # Where there is no face only the detector has run.
     for name in names if faces else names[:1]:
-        operations = _operations(name, one, models)
+        operations = _operations(name, conditions, models)
         if operations is None:
             return None
-        parts.append((operations, one.batch if name == "detect" else faces))
+        parts.append((operations, conditions.batch if name == "detect" else faces))
     return parts
 
 
-def _operations(stage: str, one: Conditions, models: Sequence[Model]) -> Operations | None:
+def _operations(stage: str, conditions: Conditions, models: Sequence[Model]) -> Operations | None:
     name = "detector" if stage == "detect" else stage
     named = [model for model in models if model.name == name]
-    exact = [model for model in named if model.precision == one.precision]
+    exact = [model for model in named if model.precision == conditions.precision]
     # A pipeline's precision is its emotion model's; the others may have one of their own.
-    chosen = exact or (named if one.subject == NAME else [])
+    chosen = exact or (named if conditions.subject == NAME else [])
     return chosen[0].operations if len(chosen) == 1 else None

@@ -28,7 +28,7 @@ def one_caller(call: Callable[[], object], rule: StopRule, clock: Clock) -> Seri
 def in_parts(sample: Callable[[], tuple[int, ...]], rule: StopRule, clock: Clock) -> Series:
     """Calls that give the times of their parts, nanoseconds; the last one is the whole."""
     parts = collect(sample, rule, clock)
-    taken = [one[-1] for one in parts]
+    taken = [sample[-1] for sample in parts]
     return Series(taken, sum(taken), parts)
 
 
@@ -45,7 +45,7 @@ def changing_batch(
     Returns:
         One turn of all numbers, which warms it up, and what takes a round.
     """
-    numbers = [int(one) for one in np.linspace(1, len(faces), min(len(faces), _BATCH_SIZES))]
+    numbers = [int(number) for number in np.linspace(1, len(faces), min(len(faces), _BATCH_SIZES))]
 
     def turn() -> None:
         for number in numbers:
@@ -66,8 +66,8 @@ def together(callers: Sequence[Series]) -> Series:
     They do not stop in the same moment: what the last one does alone would count as the whole
     crowd's time, and for threads and processes in different measure.
     """
-    rate = sum(len(one.taken) / one.wall for one in callers if one.taken)
-    taken = [time for one in callers for time in one.taken]
+    rate = sum(len(series.taken) / series.wall for series in callers if series.taken)
+    taken = [time for series in callers for time in series.taken]
     return Series(taken, round(len(taken) / rate))
 
 
@@ -90,7 +90,7 @@ def multi_thread(call: Callable[[], object], workers: int, rule: StopRule, clock
                 taken.append(sample())
                 wall = clock.now_ns() - start
                 callers[own] = Series(taken, wall)
-                if rule.enough(wall / 1e9, sum(len(one.taken) for one in callers)):
+                if rule.enough(wall / 1e9, sum(len(series.taken) for series in callers)):
                     break
         except threading.BrokenBarrierError:
             # Another one failed before it got there, and says why.

@@ -91,7 +91,9 @@ def _text(path: Path | None) -> str | None:
 
 def _devices(plan: Plan, skipped: list[Skipped]) -> list[str]:
     wanted = [
-        device for one in plan.devices for device in (("cpu", "cuda") if one == "auto" else (one,))
+        device
+        for name in plan.devices
+        for device in (("cpu", "cuda") if name == "auto" else (name,))
     ]
     reason = why_no_cuda()
     if "cuda" in wanted and reason is not None:

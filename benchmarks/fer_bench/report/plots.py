@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import matplotlib as mpl
@@ -95,7 +96,7 @@ def _stages(result: Result) -> Figure | None:
 
 def _distribution(axes: Axes, row: Row, place: int) -> None:
     samples = np.sort(np.concatenate(row.rounds_ms))
-    shown = [max(one, 1e-6) for one in samples[: max(round(_SHOWN * len(samples)), 1)]]
+    shown = [max(value, 1e-6) for value in samples[: max(round(_SHOWN * len(samples)), 1)]]
     edges = np.geomspace(shown[0] * 0.98, shown[-1] * 1.02, _BINS + 1)
     counts, _ = np.histogram(shown, edges)
     heights = 0.42 * counts / counts.max()
@@ -131,7 +132,7 @@ def _scaling(result: Result, axis: str, scenarios: Sequence[str], label: str) ->
     for name, row in zip(names, rows, strict=True):
         lines.setdefault(name, []).append((_place(row, axis) or 0, row))
     lines = {
-        name: sorted(line, key=lambda one: one[0])
+        name: sorted(line, key=itemgetter(0))
         for name, line in lines.items()
         if len({place for place, _ in line}) > 1
     }
@@ -187,10 +188,10 @@ def _place(row: Row, axis: str) -> int | None:
 
 def _words(row: Row) -> dict[str, str]:
     """What a row is, by what it says about it."""
-    one = row.conditions
-    alone = one.scenario in _ONE_STAGE
-    said = {"subject": one.subject, "scenario": one.scenario}
-    return said | ({} if alone else {"stage": one.stage}) | words.settings(one)
+    conditions = row.conditions
+    alone = conditions.scenario in _ONE_STAGE
+    said = {"subject": conditions.subject, "scenario": conditions.scenario}
+    return said | ({} if alone else {"stage": conditions.stage}) | words.settings(conditions)
 
 
 def _limits(result: Result) -> Figure | None:
@@ -206,7 +207,7 @@ def _limits(result: Result) -> Figure | None:
     times = [row.limit.times_floor if row.limit else 0.0 for row in rows]
     colours = [_GREEN if row.limit and row.limit.bound_by == "compute" else _RED for row in rows]
     bars = axes.barh(range(len(rows)), times, color=colours, height=0.6)
-    axes.bar_label(bars, [f" {words.number(one)}x" for one in times], fontsize=8)
+    axes.bar_label(bars, [f" {words.number(factor)}x" for factor in times], fontsize=8)
     axes.axvline(1, color="#222222", linewidth=1)
     axes.set_yticks(range(len(rows)), names)
     axes.set_ylim(len(rows) - 0.4, -0.6)

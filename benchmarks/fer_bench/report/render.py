@@ -130,7 +130,7 @@ def to_readme(result: Result) -> str:
 def _doubtful(doubts: Sequence[str]) -> list[str]:
     if not doubts:
         return []
-    return ["**These figures are doubtful:**", "\n".join(f"- {one}" for one in doubts)]
+    return ["**These figures are doubtful:**", "\n".join(f"- {doubt}" for doubt in doubts)]
 
 
 def _markdown(table: Table) -> str:
@@ -159,19 +159,19 @@ def _cards(result: Result) -> list[tuple[str, str]]:
     """The figures that a reader wants first, each with what it is."""
     cards = []
     for row in result.rows:
-        one = row.conditions
-        if one.subject == "fer-sdk" and one.scenario == "single-stream":
-            said = ", ".join(words.settings(one).values())
+        conditions = row.conditions
+        if conditions.subject == "fer-sdk" and conditions.scenario == "single-stream":
+            said = ", ".join(words.settings(conditions).values())
             cards.append((f"{words.number(row.latency.p50)} ms", f"p50 of predict: {said}"))
             if row.accuracy is not None:
                 source = f"accuracy on {row.accuracy.split} ({row.accuracy.source})"
                 cards.append((words.share(row.accuracy.value), source))
             break
     for settings, starts in list(words.cold_groups(result).items())[:1]:
-        middle = median(one.to_first_result_ms for one in starts)
+        middle = median(start.to_first_result_ms for start in starts)
         what = f"median cold start to the first answer: {', '.join(settings)}"
         cards.append((f"{middle / 1e3:.2f} s", what))
-        peaks = [one.peak_rss_bytes for one in starts if one.peak_rss_bytes]
+        peaks = [start.peak_rss_bytes for start in starts if start.peak_rss_bytes]
         if peaks:
             cards.append((f"{max(peaks) / 1e6:.0f} MB", "peak memory of a fresh process"))
     return cards

@@ -139,12 +139,12 @@ def rows_tables(result: Result) -> list[Table]:
     """A table for each scenario; what all its rows share stands in the title, once."""
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in result.rows:
-        one = row.conditions
-        key: tuple[str, ...] = (one.scenario,)
-        if one.scenario in _PARTS:
-            key += tuple(settings(one).values())
-        elif one.scenario == "model":
-            key += (one.stage,)
+        conditions = row.conditions
+        key: tuple[str, ...] = (conditions.scenario,)
+        if conditions.scenario in _PARTS:
+            key += tuple(settings(conditions).values())
+        elif conditions.scenario == "model":
+            key += (conditions.stage,)
         groups.setdefault(key, []).append(row)
     return [_rows_table(key[0], rows) for key, rows in groups.items()]
 
@@ -152,8 +152,8 @@ def rows_tables(result: Result) -> list[Table]:
 def _rows_table(scenario: str, rows: Sequence[Row]) -> Table:
     shared, labels = apart(
         [
-            {"subject": one.subject, "stage": one.stage, **settings(one)}
-            for one in (row.conditions for row in rows)
+            {"subject": conditions.subject, "stage": conditions.stage, **settings(conditions)}
+            for conditions in (row.conditions for row in rows)
         ]
     )
     if len(rows) == 1:
@@ -189,11 +189,13 @@ def readme_table(result: Result) -> Table:
     shared, labels = apart(
         [
             {
-                "subject": one.subject,
-                "what": one.stage if one.stage == "given boxes" else IN_README[one.scenario],
-                **settings(one),
+                "subject": conditions.subject,
+                "what": conditions.stage
+                if conditions.stage == "given boxes"
+                else IN_README[conditions.scenario],
+                **settings(conditions),
             }
-            for one in (row.conditions for row in rows)
+            for conditions in (row.conditions for row in rows)
         ]
     )
     body = [
@@ -215,15 +217,15 @@ def targets_table(targets: Sequence[Target]) -> Table:
     verdicts = {None: "not measured", True: "met", False: "missed"}
     body = [
         [
-            one.what,
-            number(one.value)
-            + ("" if one.low is None else f" ({number(one.low)} to {number(one.high)})"),
-            f"{one.direction} {number(one.limit)}",
-            one.unit,
-            verdicts[one.met],
-            one.basis,
+            target.what,
+            number(target.value)
+            + ("" if target.low is None else f" ({number(target.low)} to {number(target.high)})"),
+            f"{target.direction} {number(target.limit)}",
+            target.unit,
+            verdicts[target.met],
+            target.basis,
         ]
-        for one in targets
+        for target in targets
     ]
     head = ["target", "measured", "limit", "unit", "", "from"]
     return Table("Targets: in brackets the 99 % interval", head, body, words=(0, 3, 4, 5))
@@ -235,14 +237,14 @@ def cold_table(result: Result) -> Table:
     shared, labels = apart([dict(enumerate(words)) for words in groups])
     body = []
     for label, starts in zip(labels, groups.values(), strict=True):
-        held = [one.peak_rss_bytes / 1e6 for one in starts if one.peak_rss_bytes is not None]
+        held = [start.peak_rss_bytes / 1e6 for start in starts if start.peak_rss_bytes is not None]
         body.append(
             [
                 label,
                 str(len(starts)),
-                *(number(median(of(one) for one in starts)) for of in COLD_PARTS.values()),
-                number(max(one.to_first_result_ms for one in starts)),
-                number(median(one.second_call_ms for one in starts)),
+                *(number(median(of(start) for start in starts)) for of in COLD_PARTS.values()),
+                number(max(start.to_first_result_ms for start in starts)),
+                number(median(start.second_call_ms for start in starts)),
                 number(max(held, default=None)),
             ]
         )
@@ -270,20 +272,24 @@ def peaks_table(result: Result) -> Table:
 
 def models_table(models: Sequence[Model]) -> Table:
     """The model files that ran, one a column."""
-    work = [one.operations for one in models]
+    work = [model.operations for model in models]
     facts: dict[str, list[object]] = {
-        "file": [one.file for one in models],
-        "version": [one.version for one in models],
-        "precision": [one.precision for one in models],
-        "input, pixels": [one.input_size for one in models],
-        "int8 multiply-adds a face, 10^6": [one and number(one.int8_macs / 1e6) for one in work],
-        "float multiply-adds a face, 10^6": [one and number(one.float_macs / 1e6) for one in work],
-        "weights, MiB": [one and number(one.weight_bytes / 2**20) for one in work],
-        "figures of the file": [_quality(one.metrics) for one in models],
-        "sha256": [one.sha256[:12] for one in models],
+        "file": [model.file for model in models],
+        "version": [model.version for model in models],
+        "precision": [model.precision for model in models],
+        "input, pixels": [model.input_size for model in models],
+        "int8 multiply-adds a face, 10^6": [
+            model and number(model.int8_macs / 1e6) for model in work
+        ],
+        "float multiply-adds a face, 10^6": [
+            model and number(model.float_macs / 1e6) for model in work
+        ],
+        "weights, MiB": [model and number(model.weight_bytes / 2**20) for model in work],
+        "figures of the file": [_quality(model.metrics) for model in models],
+        "sha256": [model.sha256[:12] for model in models],
     }
-    body = [[what, *(str(one or UNKNOWN) for one in of)] for what, of in facts.items()]
-    head = ["", *(one.name for one in models)]
+    body = [[what, *(str(fact or UNKNOWN) for fact in of)] for what, of in facts.items()]
+    head = ["", *(model.name for model in models)]
     return Table("Models", head, body if models else [], words=range(len(head)))
 
 
@@ -302,15 +308,15 @@ def comparison_table(comparison: Comparison) -> Table:
     """Every pair of series and what follows from it."""
     body = [
         [
-            one.what,
-            number(one.before),
-            number(one.after),
-            one.unit,
-            f"{one.ratio:.3f}",
-            f"{one.low:.3f} to {one.high:.3f}",
-            one.verdict,
+            difference.what,
+            number(difference.before),
+            number(difference.after),
+            difference.unit,
+            f"{difference.ratio:.3f}",
+            f"{difference.low:.3f} to {difference.high:.3f}",
+            difference.verdict,
         ]
-        for one in comparison.differences
+        for difference in comparison.differences
     ]
     head = ["row", "first p50", "second p50", "", "ratio", "interval", "verdict"]
     return Table("Second result over first", head, body, words=(0, 3, 6))
@@ -320,14 +326,14 @@ def tracking_tables(results: Sequence[TrackingResult]) -> list[Table]:
     """How well faces kept their track ids, a line for each kind of scene and its setting."""
     head = ["scene", "fps", "scenes", "people", "found", "switches", "mixed", "away"]
     boxes, pictures = [], []
-    for one in results:
-        found = share(one.seen / one.visible) if one.visible else UNKNOWN
-        counts = (one.scenes, one.people, found, one.switches, one.mixed, one.away)
-        line = [one.scene, f"{one.rate:.0f}", *map(str, counts)]
-        if one.detect_every is None:
+    for result in results:
+        found = share(result.seen / result.visible) if result.visible else UNKNOWN
+        counts = (result.scenes, result.people, found, result.switches, result.mixed, result.away)
+        line = [result.scene, f"{result.rate:.0f}", *map(str, counts)]
+        if result.detect_every is None:
             boxes.append(line)
         else:
-            pictures.append([*line, str(one.detect_every), number(one.off)])
+            pictures.append([*line, str(result.detect_every), number(result.off)])
     return [
         Table("Boxes with a detector's noise", head, boxes),
         Table(

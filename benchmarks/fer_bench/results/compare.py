@@ -78,7 +78,7 @@ class Comparison:
     @property
     def slower(self) -> bool:
         """Whether anything got slower beyond the noise."""
-        return any(one.verdict == "slower" for one in self.differences)
+        return any(difference.verdict == "slower" for difference in self.differences)
 
 
 def compare(
@@ -110,11 +110,11 @@ def compare(
     random = np.random.default_rng(seed)
     return Comparison(
         [
-            _difference(one, first[one], second[one], min_effect, confidence, random)
-            for one in shared
+            _difference(name, first[name], second[name], min_effect, confidence, random)
+            for name in shared
         ],
-        [one for one in first if one not in second],
-        [one for one in second if one not in first],
+        [name for name in first if name not in second],
+        [name for name in second if name not in first],
         _warnings(before, after),
     )
 
@@ -142,8 +142,10 @@ def _series(result: Result) -> dict[str, _Series]:
     for said, starts in words.cold_groups(result).items():
         settings = ", ".join(said)
         for part, of in words.COLD_PARTS.items():
-            found[f"cold start, {part} ({settings})"] = _Series([[of(one) for one in starts]], "ms")
-        held = [one.peak_rss_bytes / 1e6 for one in starts if one.peak_rss_bytes is not None]
+            found[f"cold start, {part} ({settings})"] = _Series(
+                [[of(start) for start in starts]], "ms"
+            )
+        held = [start.peak_rss_bytes / 1e6 for start in starts if start.peak_rss_bytes is not None]
         if held:
             found[f"peak memory of a fresh process ({settings})"] = _Series([held], "MB")
     return found
@@ -157,7 +159,9 @@ def _difference(
     confidence: float,
     random: np.random.Generator,
 ) -> Difference:
-    old, new = (median(one for part in series.rounds for one in part) for series in (before, after))
+    old, new = (
+        median(sample for part in series.rounds for sample in part) for series in (before, after)
+    )
     ratio = new / old
     ends = interval(after.rounds, before.rounds, confidence, random)
     if ends is None:
@@ -197,18 +201,18 @@ def _medians(rounds: Rounds, random: np.random.Generator) -> npt.NDArray[np.floa
 def _warnings(before: Result, after: Result) -> list[str]:
     found = [f"first result: {note}" for note in before.notes]
     found += [f"second result: {note}" for note in after.notes]
-    one, two = before.provenance, after.provenance
+    first, second = before.provenance, after.provenance
     for what, old, new in (
-        ("CPUs", one.machine.cpu, two.machine.cpu),
-        ("numbers of cores", one.machine.cores, two.machine.cores),
-        ("container limits", one.machine.cpu_quota, two.machine.cpu_quota),
-        ("GPUs", one.machine.gpu, two.machine.gpu),
-        ("governors", one.machine.governor, two.machine.governor),
-        ("versions of Python", one.software.python, two.software.python),
-        ("versions of onnxruntime", one.software.onnxruntime, two.software.onnxruntime),
-        ("versions of OpenCV", one.software.opencv, two.software.opencv),
-        ("versions of MediaPipe", one.software.mediapipe, two.software.mediapipe),
-        ("settings of spinning", one.software.spinning, two.software.spinning),
+        ("CPUs", first.machine.cpu, second.machine.cpu),
+        ("numbers of cores", first.machine.cores, second.machine.cores),
+        ("container limits", first.machine.cpu_quota, second.machine.cpu_quota),
+        ("GPUs", first.machine.gpu, second.machine.gpu),
+        ("governors", first.machine.governor, second.machine.governor),
+        ("versions of Python", first.software.python, second.software.python),
+        ("versions of onnxruntime", first.software.onnxruntime, second.software.onnxruntime),
+        ("versions of OpenCV", first.software.opencv, second.software.opencv),
+        ("versions of MediaPipe", first.software.mediapipe, second.software.mediapipe),
+        ("settings of spinning", first.software.spinning, second.software.spinning),
     ):
         if old != new:
             found.append(f"different {what}: {old} and {new}")
@@ -227,7 +231,7 @@ def _warnings(before: Result, after: Result) -> list[str]:
 
 
 def _other_pictures(before: Result, after: Result) -> list[str]:
-    scenes = {(one.width, one.height, one.faces): one for one in before.scenes}
+    scenes = {(scene.width, scene.height, scene.faces): scene for scene in before.scenes}
     found = []
     for new in after.scenes:
         old = scenes.get((new.width, new.height, new.faces))

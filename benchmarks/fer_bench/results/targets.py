@@ -87,9 +87,11 @@ def judge(result: Result) -> list[Target]:
     rows = {row.conditions: row for row in result.rows}
     alone = next(
         (
-            one
-            for one in rows
-            if one.scenario == "single-stream" and one.faces == 1 and one.device == "cpu"
+            conditions
+            for conditions in rows
+            if conditions.scenario == "single-stream"
+            and conditions.faces == 1
+            and conditions.device == "cpu"
         ),
         None,
     )
@@ -108,7 +110,7 @@ def judge(result: Result) -> list[Target]:
         return lambda: _against(result, row(), BASELINES[name].subject)
 
     # Of other pipelines in the same run there may be cold starts too.
-    starts = [] if alone is None else [one for one in result.cold_starts if _same(one, alone)]
+    starts = [] if alone is None else [start for start in result.cold_starts if _same(start, alone)]
     crowd = f"{_WORKERS} processes over {_WORKERS} threads on one pipeline"
     return [
         _target("predict over its three inference calls", 1.25, lambda: _overhead(row)),
@@ -179,22 +181,24 @@ def _crowds(row: _Rows) -> _Figure:
 
 
 def _floor(row: _Rows) -> _Figure:
-    one = row(scenario="model", stage="emotion", detector=None, width=None, height=None, faces=None)
-    if one.limit is None:
+    model = row(
+        scenario="model", stage="emotion", detector=None, width=None, height=None, faces=None
+    )
+    if model.limit is None:
         raise _MissingError("the roofline or the model's operations are not known")
     return _Figure(
-        one.limit.times_floor,
-        f"p50 {number(one.latency.p50)} ms / {number(one.limit.floor_ms)} ms, bound by "
-        f"{one.limit.bound_by}",
+        model.limit.times_floor,
+        f"p50 {number(model.latency.p50)} ms / {number(model.limit.floor_ms)} ms, bound by "
+        f"{model.limit.bound_by}",
     )
 
 
 def _against(result: Result, alone: Row, subject: str) -> _Figure:
-    one = alone.conditions
+    ours = alone.conditions
     for row in result.rows:
         theirs = row.conditions
         if theirs == replace(
-            one,
+            ours,
             subject=subject,
             scenario="package",
             stage=theirs.stage,
@@ -216,12 +220,14 @@ def _same(start: ColdStart, alone: Conditions) -> bool:
 
 
 def _cold(starts: Sequence[ColdStart]) -> _Figure:
-    taken = _several([one.to_first_result_ms / 1e3 for one in starts])
+    taken = _several([start.to_first_result_ms / 1e3 for start in starts])
     return _Figure(median(taken), f"median of {len(taken)} processes, most {number(max(taken))} s")
 
 
 def _memory(starts: Sequence[ColdStart]) -> _Figure:
-    taken = _several([one.peak_rss_bytes / 1e6 for one in starts if one.peak_rss_bytes is not None])
+    taken = _several(
+        [start.peak_rss_bytes / 1e6 for start in starts if start.peak_rss_bytes is not None]
+    )
     return _Figure(max(taken), f"most of {len(taken)} processes")
 
 

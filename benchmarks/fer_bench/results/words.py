@@ -31,24 +31,23 @@ def share(value: float | None) -> str:
 
 def settings(conditions: Conditions) -> dict[str, str]:
     """Everything about a row but its subject, scenario and stage, in words, by what it is."""
-    one = conditions
-    alone = one.scenario in {"offline", "model", "dynamic-batch", "cuda-model"}
+    alone = conditions.scenario in {"offline", "model", "dynamic-batch", "cuda-model"}
     found = {
-        "size": None if one.width is None else f"{one.width}x{one.height}",
-        "faces": None if one.faces is None else plural(one.faces, "face"),
-        "device": one.device,
-        "precision": one.precision,
-        "threads": None if one.threads is None else plural(one.threads, "thread"),
-        "workers": plural(one.workers, "caller") if one.scenario in _CROWDS else None,
-        "batch": _batch(one) if alone or one.batch > 1 else None,
-        "fps": None if one.fps is None else f"{one.fps:g} frames/s",
-        "detector": None if one.detector is None else f"detector {one.detector}",
+        "size": None if conditions.width is None else f"{conditions.width}x{conditions.height}",
+        "faces": None if conditions.faces is None else plural(conditions.faces, "face"),
+        "device": conditions.device,
+        "precision": conditions.precision,
+        "threads": None if conditions.threads is None else plural(conditions.threads, "thread"),
+        "workers": plural(conditions.workers, "caller") if conditions.scenario in _CROWDS else None,
+        "batch": _batch(conditions) if alone or conditions.batch > 1 else None,
+        "fps": None if conditions.fps is None else f"{conditions.fps:g} frames/s",
+        "detector": None if conditions.detector is None else f"detector {conditions.detector}",
     }
     return {what: words for what, words in found.items() if words is not None}
 
 
-def _batch(one: Conditions) -> str:
-    return f"batch {'1 to ' if one.scenario == 'dynamic-batch' else ''}{one.batch}"
+def _batch(conditions: Conditions) -> str:
+    return f"batch {'1 to ' if conditions.scenario == 'dynamic-batch' else ''}{conditions.batch}"
 
 
 def plural(count: int, what: str) -> str:
@@ -77,11 +76,11 @@ def apart(labels: Sequence[Mapping[Any, str]]) -> tuple[dict[Any, str], list[str
 
 
 COLD_PARTS: Mapping[str, Callable[[ColdStart], float]] = {
-    "Python": lambda one: one.interpreter_ms,
-    "import": lambda one: one.import_ms,
-    "open": lambda one: one.open_ms,
-    "1st call": lambda one: one.first_call_ms,
-    "in all": lambda one: one.to_first_result_ms,
+    "Python": lambda start: start.interpreter_ms,
+    "import": lambda start: start.import_ms,
+    "open": lambda start: start.open_ms,
+    "1st call": lambda start: start.first_call_ms,
+    "in all": lambda start: start.to_first_result_ms,
 }
 """What a fresh process spends its time on, in its order; the last is all of it."""
 
@@ -89,10 +88,10 @@ COLD_PARTS: Mapping[str, Callable[[ColdStart], float]] = {
 def cold_groups(result: Result) -> dict[tuple[str, ...], list[ColdStart]]:
     """The fresh processes of each pipeline, by its settings in words."""
     groups: dict[tuple[str, ...], list[ColdStart]] = {}
-    for one in result.cold_starts:
-        detector = f"detector {one.detector}" if one.detector else "no detector"
-        words = (one.device, one.precision, plural(one.threads, "thread"), detector)
-        groups.setdefault(words, []).append(one)
+    for start in result.cold_starts:
+        detector = f"detector {start.detector}" if start.detector else "no detector"
+        words = (start.device, start.precision, plural(start.threads, "thread"), detector)
+        groups.setdefault(words, []).append(start)
     return groups
 
 
@@ -142,7 +141,7 @@ def conditions_line(result: Result) -> str:
         machine_line(origin.machine),
         _versions(result),
         *_baselines(result),
-        f"{' to '.join(str(one) for one in sorted({min(counts), max(counts)}))} samples a row"
+        f"{' to '.join(str(count) for count in sorted({min(counts), max(counts)}))} samples a row"
         if counts
         else "",
         origin.started.partition("T")[0],
@@ -158,7 +157,7 @@ def _versions(result: Result) -> str:
     changes = " with changes" if software.git_dirty else ""
     # What really ran our models.
     ours = {row.provider for row in result.rows if row.conditions.subject == "fer-sdk"}
-    providers = ", ".join(sorted(one for one in ours if one)) or UNKNOWN
+    providers = ", ".join(sorted(provider for provider in ours if provider)) or UNKNOWN
     return (
         f"fer-sdk {software.fer_sdk or UNKNOWN} (commit {commit}{changes}), "
         f"onnxruntime {software.onnxruntime or UNKNOWN} on {providers}"
@@ -168,16 +167,17 @@ def _versions(result: Result) -> str:
 def _baselines(result: Result) -> list[str]:
     """The versions of the baselines, which their rows have where ours have the provider."""
     theirs = {row.provider for row in result.rows if row.conditions.subject != "fer-sdk"}
-    return sorted(one for one in theirs if one)
+    return sorted(provider for provider in theirs if provider)
 
 
 def accuracy_sources(result: Result) -> str:
     """On which faces the accuracies of a result were taken, and by whom."""
-    found = {
-        f"{one.split} ({one.source}{'' if one.count is None else f', {one.count} faces'})"
-        for one in (row.accuracy for row in result.rows)
-        if one is not None
-    }
+    found = set()
+    for row in result.rows:
+        if row.accuracy is not None:
+            count = row.accuracy.count
+            faces = "" if count is None else f", {count} faces"
+            found.add(f"{row.accuracy.split} ({row.accuracy.source}{faces})")
     return ", ".join(sorted(found))
 
 
