@@ -243,13 +243,28 @@ def test_help_and_lists_need_nothing_heavy() -> None:
         "for words in (['--help'], ['run', '--help'], ['baselines'], ['compare', '--help']):\n"
         "    done = CliRunner().invoke(app, words)\n"
         "    assert done.exit_code == 0, done.output\n"
-        "print([one for one in ('numpy', 'cv2', 'onnxruntime', 'matplotlib', 'onnx')"
+        "print([one for one in ('numpy', 'cv2', 'onnxruntime', 'matplotlib', 'onnx', 'msgspec')"
         " if one in sys.modules])\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_without_the_extra_the_command_names_it() -> None:
+    code = (
+        "import sys\n"
+        "sys.modules['msgspec'] = None\n"
+        "sys.argv = ['fer-bench', '--quick']\n"
+        "from fer_bench.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 1
+    assert "msgspec is not installed: pip install 'fer-sdk[bench]'" in done.stderr
 
 
 def test_the_help_lists_every_scenario() -> None:

@@ -14,4 +14,5 @@ def main() -> None:
     try:
         app()
     except ModuleNotFoundError as error:
-        fail(f"{error.name} is not installed: pip install 'fer-sdk[bench]'")
+        package = (error.name or str(error)).partition(".")[0]
+        fail(f"{package} is not installed: pip install 'fer-sdk[bench]'")

@@ -35,15 +35,15 @@ class StagedPipeline:
 
     def sample(self) -> tuple[int, ...]:
         """Nanoseconds of each of ``STAGES`` in one ``predict``."""
-        self._spent = dict.fromkeys(_TIMED, 0)
+        self._spent = {}
         start = self._now()
         self._predict(self._image)
         whole = self._now() - start
-        parts = tuple(self._spent.values())
+        parts = tuple(self._spent.get(stage, 0) for stage in _TIMED)
         return (*parts, whole - sum(parts), whole)
 
     def _add(self, stage: str, seconds: float) -> None:
-        self._spent[stage] += round(seconds * 1e9)
+        self._spent[stage] = self._spent.get(stage, 0) + round(seconds * 1e9)
 
 
 def _with_hook(
