@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
-from fer_bench.percentiles import summarise
-from fer_bench.result import (
+from msgspec.structs import replace
+
+from fer_bench.results.percentiles import summarise
+from fer_bench.results.result import (
     FORMAT,
     Accuracy,
     Camera,

@@ -6,19 +6,19 @@ import csv
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import bench_results
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from typer.testing import CliRunner
 
 import tiny_models
 from fer_bench.cli import app
-from fer_bench.files import read_result, write_result
-from fer_bench.plan import SCENARIOS
-from fer_bench.stages import STAGES
+from fer_bench.measure.plan import SCENARIOS
+from fer_bench.measure.stages import STAGES
+from fer_bench.results.files import read_result, write_result
 
 RUNNER = CliRunner(env={"COLUMNS": "120", "NO_COLOR": "1", "TERM": "dumb"})
 
@@ -51,10 +51,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory, models: list[str]) -> Path:
         [
             *models,
             *("--detector", "blazeface", "--threads", "1", "--batch", "1,3", "--faces", "1,2"),
-            *("--workers", "2", "--fps", "50", "--min-time", "0.02", "--min-count", "6"),
+            *("--workers", "2", "--min-time", "0.02", "--min-count", "6"),
             *("--rounds", "2", "--cold-starts", "1", "--data", str(faces)),
             *("--json", str(out / "a.json"), "--csv", str(out / "a.csv")),
-            *("--markdown", str(out / "a.md"), "--plots", str(out / "plots")),
+            *("--markdown", str(out / "a.md")),
         ],
         catch_exceptions=False,
     )
@@ -74,7 +74,9 @@ def test_every_scenario_is_measured_as_asked(folder: Path) -> None:
         (row.conditions.scenario, row.conditions.stage, row.conditions.batch, row.conditions.faces)
         for row in result.rows
     }
-    expected = {("stages", stage, 1, faces) for stage in STAGES for faces in (1, 2)}
+    # A straight face is not turned upright.
+    seen = [stage for stage in STAGES if stage != "align"]
+    expected = {("stages", stage, 1, faces) for stage in seen for faces in (1, 2)}
     for scenario in ("single-stream", "multi-thread", "camera"):
         expected |= {(scenario, "end to end", 1, faces) for faces in (1, 2)}
     expected |= {("inference", "three inference calls", 1, faces) for faces in (1, 2)}
@@ -123,7 +125,7 @@ def test_accuracy_is_measured_on_the_split(folder: Path) -> None:
     }
     assert measured == {(0.5, "PublicTest", 4, "measured")}
     without = {row.conditions.stage for row in result.rows if row.accuracy is None}
-    assert without == {*STAGES, "three inference calls"} - {"emotion", "end to end"}
+    assert without == {*STAGES, "three inference calls"} - {"align", "emotion", "end to end"}
 
 
 def test_cold_start_is_a_process_of_its_own(folder: Path) -> None:
@@ -138,18 +140,17 @@ def test_cold_start_is_a_process_of_its_own(folder: Path) -> None:
 
 def test_tables_and_files_are_written(folder: Path) -> None:
     shown = (folder / "stdout.txt").read_text()
-    for words in ("single-stream", "post-processing", "p50 ms", "Cold start", "Measured peaks"):
+    for words in ("single-stream", "landmarks", "p50 ms", "Cold start", "Measured peaks"):
         assert words in shown
     assert "skipped CUDA: onnxruntime" in shown
     result = read_result(folder / "a.json")
     assert len((folder / "a.csv").read_text().splitlines()) == 1 + len(result.rows)
     assert "single-stream" in (folder / "a.md").read_text()
-    assert {"stages.png", "batch.png"} <= {path.name for path in (folder / "plots").iterdir()}
 
 
 def test_a_saved_result_is_shown_reported_and_compared(folder: Path) -> None:
     saved = str(folder / "a.json")
-    assert "single-stream" in RUNNER.invoke(app, ["show", saved]).output
+    assert "single-stream" in RUNNER.invoke(app, ["report", saved]).output
     page = folder / "page.html"
     assert RUNNER.invoke(app, ["report", saved, "-o", str(page)]).exit_code == 0
     assert page.read_text().startswith("<!doctype html>")
@@ -191,11 +192,10 @@ def test_compare_of_what_is_no_result_is_wrong_usage(tmp_path: Path) -> None:
         ["--threads", "0"],
         ["--threads", "two"],
         ["--size", "640"],
-        ["--fps", "0"],
         ["--precision", "int4"],
         ["--scenario", "nowhere"],
-        ["--rival", "nobody"],
-        ["--rival-python", "fer"],
+        ["--baseline", "nobody"],
+        ["--baseline-python", "fer"],
         ["--image", "none.jpg"],
         ["--json", "no-such-folder/a.json"],
         ["--no-such-option"],
@@ -240,16 +240,31 @@ def test_help_and_lists_need_nothing_heavy() -> None:
         "import sys\n"
         "from fer_bench.cli import app\n"
         "from typer.testing import CliRunner\n"
-        "for words in (['--help'], ['run', '--help'], ['rivals'], ['compare', '--help']):\n"
+        "for words in (['--help'], ['run', '--help'], ['baselines'], ['compare', '--help']):\n"
         "    done = CliRunner().invoke(app, words)\n"
         "    assert done.exit_code == 0, done.output\n"
-        "print([one for one in ('numpy', 'cv2', 'onnxruntime', 'matplotlib', 'onnx')"
+        "print([one for one in ('numpy', 'cv2', 'onnxruntime', 'matplotlib', 'onnx', 'msgspec')"
         " if one in sys.modules])\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_without_the_extra_the_command_names_it() -> None:
+    code = (
+        "import sys\n"
+        "sys.modules['msgspec'] = None\n"
+        "sys.argv = ['fer-bench', '--quick']\n"
+        "from fer_bench.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 1
+    assert "msgspec is not installed: pip install 'fer-sdk[bench]'" in done.stderr
 
 
 def test_the_help_lists_every_scenario() -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import bench_results
 import numpy as np
 import numpy.typing as npt
 import pytest
 from bench_results import CONDITIONS
+from msgspec.structs import replace
 
-from fer_bench.compare import compare
-from fer_bench.layout import name
-from fer_bench.result import Result, Row
+from fer_bench.results.compare import compare
+from fer_bench.results.result import Result, Row
+from fer_bench.results.words import name
 from fer_sdk.errors import DataError
 
 

@@ -13,10 +13,10 @@ import numpy.typing as npt
 import pytest
 from typer.testing import CliRunner
 
-from fer_bench import detection, faceless
 from fer_bench.cli import app
-from fer_bench.detection import answers, false_alarms, on_canvas, reach
-from fer_bench.detection_scenes import (
+from fer_bench.quality import detection, negatives
+from fer_bench.quality.detection import answers, false_alarms, on_canvas, reach
+from fer_bench.quality.detection_scenes import (
     Cutout,
     cropped,
     found,
@@ -25,8 +25,8 @@ from fer_bench.detection_scenes import (
     overlap,
     place,
 )
-from fer_bench.faceless import SMALL_SIDES, Faceless, photos_of
-from fer_bench.labelled import LabelledFaces
+from fer_bench.quality.labelled import LabelledFaces
+from fer_bench.quality.negatives import SMALL_SIDES, Faceless, photos_of
 from fer_sdk import FerPipeline
 from fer_sdk.detectors import Detection
 from fer_sdk.errors import DataError
@@ -204,7 +204,7 @@ def test_pictures_without_faces_are_the_same_for_a_seed(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), rng.integers(0, 256, (60, 80, 3), np.uint8))
     sources = photos_of(tmp_path)
     assert [name for name, _ in sources] == ["a.png", "b.png"]
-    first, again, other = (list(faceless.faceless(sources, seed)) for seed in (0, 0, 1))
+    first, again, other = (list(negatives.faceless(sources, seed)) for seed in (0, 0, 1))
     assert len(first) == len(again)
     for one, same in zip(first, again, strict=True):
         np.testing.assert_array_equal(one.rgb, same.rgb)
@@ -227,9 +227,9 @@ def test_pictures_without_faces_are_the_same_for_a_seed(tmp_path: Path) -> None:
 def test_the_pictures_that_come_with_it_are_500_and_more() -> None:
     pytest.importorskip("skimage")
     pytest.importorskip("sklearn")
-    sources = faceless.photos()
+    sources = negatives.photos()
     assert "astronaut.png" not in dict(sources)
-    sizes = [picture.size for picture in faceless.faceless(sources)]
+    sizes = [picture.size for picture in negatives.faceless(sources)]
     assert sizes.count("large") >= 250
     assert sizes.count("small") >= 500
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import bench_results
@@ -11,21 +10,23 @@ import cv2
 import numpy as np
 import onnx
 import pytest
+from msgspec.structs import replace
 from onnx import TensorProto, helper, numpy_helper
 
 import tiny_models
-from fer_bench import load, provenance, roofline
-from fer_bench.build import ThreeCalls
-from fer_bench.clock import SystemClock
-from fer_bench.jobs import BoundJob, CallJob, DynamicBatchJob
-from fer_bench.load import LoadWatch, busy
-from fer_bench.measure import StopRule
-from fer_bench.operations import count_operations
-from fer_bench.plan import Plan
-from fer_bench.result import Layer, Load, Operations, Peak
-from fer_bench.scenes import bundled_portrait, compose, photograph
-from fer_bench.sessions import BoundModel
-from fer_bench.subjects import open_subjects
+from fer_bench.machine import load, provenance, roofline
+from fer_bench.machine.load import LoadWatch, busy
+from fer_bench.machine.operations import count_operations
+from fer_bench.machine.sessions import BoundModel
+from fer_bench.measure.build import bound_job
+from fer_bench.measure.inference import ThreeCalls
+from fer_bench.measure.jobs import Job
+from fer_bench.measure.plan import Plan
+from fer_bench.measure.scenarios import changing_batch
+from fer_bench.measure.series import StopRule, SystemClock
+from fer_bench.measure.subjects import open_subjects
+from fer_bench.quality.scenes import bundled_portrait, compose, photograph
+from fer_bench.results.result import Layer, Load, Operations, Peak
 from fer_sdk.cpu_count import usable_cores
 from fer_sdk.detectors import Detection
 from fer_sdk.errors import ImageError, ModelError
@@ -151,22 +152,17 @@ def test_peaks_are_measured() -> None:
 
 def test_what_cannot_be_found_out_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(provenance, "_lines", lambda _: [])
-    monkeypatch.setattr(provenance.platform, "processor", lambda: "")
-    monkeypatch.setattr(
-        provenance.importlib, "import_module", lambda name: (_ for _ in ()).throw(ImportError(name))
-    )
+    monkeypatch.setattr(provenance, "_text", lambda _: "")
+    monkeypatch.setattr(provenance.cpuinfo, "get_cpu_info", dict)
     machine = provenance.machine()
     assert machine.cpu is None
     assert machine.governor is None
     assert machine.instructions == []
-    assert (machine.memory_bytes, machine.memory_available_bytes) == (None, None)
     assert (machine.gpu, machine.gpu_memory_bytes, machine.gpu_driver, machine.cuda) == (None,) * 4
     assert machine.cores == usable_cores()
     software = provenance.software(None)
     assert (software.git_commit, software.git_dirty) == (None, None)
     assert software.spinning is None
-    assert software.opencv is None
 
 
 def test_a_gpu_is_read_from_nvidias_tool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -224,8 +220,7 @@ def test_a_busy_machine_is_said_loudly() -> None:
 def test_the_limit_of_a_container_is_read(
     files: dict[str, str], quota: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lines = {name: text.splitlines() for name, text in files.items()}
-    monkeypatch.setattr(provenance, "_lines", lambda path: lines.get(path.name, []))
+    monkeypatch.setattr(provenance, "_text", lambda path: files.get(path.name, ""))
     assert provenance.machine().cpu_quota == quota
 
 
@@ -320,7 +315,7 @@ def test_the_copies_of_a_bound_model_are_rows_of_their_own() -> None:
         faces=None,
     )
     bound = BoundModel(Session(tiny_models.landmarks_model(), source="tiny"), faces)
-    job = BoundJob(conditions, SystemClock(), bound, faces)
+    job = bound_job(conditions, SystemClock(), bound, faces)
     job.warm_up()
     job.take_round(StopRule(0.0, 6))
     rows = {row.conditions.stage: row for row in job.rows()}
@@ -352,7 +347,8 @@ def test_a_dynamic_batch_has_another_size_each_time(batch: int, numbers: list[in
         np.testing.assert_array_equal(some, faces[: len(some)])
         seen.append(len(some))
 
-    job = DynamicBatchJob(conditions, SystemClock(), run, faces)
+    clock = SystemClock()
+    job = Job(conditions, clock, *changing_batch(run, faces, clock))
     job.warm_up()
     # A warm-up is made of whole turns.
     assert seen == len(seen) // len(numbers) * numbers
@@ -374,7 +370,7 @@ def test_opencv_gets_as_many_threads_as_the_models() -> None:
     before = cv2.getNumThreads()
     for threads in (1, 2, None):
         conditions = replace(bench_results.CONDITIONS, threads=threads)
-        job = CallJob(conditions, SystemClock(), lambda: seen.append(cv2.getNumThreads()))
+        job = Job(conditions, SystemClock(), lambda: seen.append(cv2.getNumThreads()))
         job.warm_up()
         job.take_round(StopRule(0.0, 3))
     cv2.setNumThreads(before)

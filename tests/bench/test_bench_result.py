@@ -6,39 +6,28 @@ import csv
 import io
 import json
 import re
-from dataclasses import asdict, replace
 from html.parser import HTMLParser
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import bench_results
 import jsonschema
+import msgspec
 import pytest
+from msgspec.structs import replace
 
-from fer_bench import layout
-from fer_bench.files import read_result, to_json, write_result
-from fer_bench.page import to_html
-from fer_bench.plots import draw, save
-from fer_bench.schema import schema
-from fer_bench.tables import to_csv, to_markdown
+from fer_bench.report.plots import draw
+from fer_bench.report.render import to_csv, to_html, to_markdown
+from fer_bench.report.tables import rows_tables
+from fer_bench.results import words
+from fer_bench.results.files import read_result, schema, write_result
 from fer_sdk.errors import DataError
 
 
-def published() -> dict[str, Any]:
-    text = resources.files("fer_bench").joinpath("schema.json").read_text(encoding="utf-8")
-    return dict(json.loads(text))
-
-
-def test_the_published_schema_is_that_of_the_types() -> None:
-    # To bring it up to date: fer-bench schema > benchmarks/fer_bench/schema.json
-    assert published() == schema()
-
-
 def test_a_result_keeps_the_published_schema() -> None:
-    validator = jsonschema.Draft202012Validator(published())
-    validator.check_schema(published())
-    validator.validate(json.loads(to_json(bench_results.full())))
+    validator = jsonschema.Draft202012Validator(schema())
+    validator.check_schema(schema())
+    validator.validate(msgspec.to_builtins(bench_results.full()))
 
 
 @pytest.mark.parametrize(
@@ -53,9 +42,9 @@ def test_a_result_keeps_the_published_schema() -> None:
     ],
 )
 def test_schema_and_reader_refuse_the_same(spoil: Any, tmp_path: Path) -> None:
-    plain = asdict(bench_results.full())
+    plain = msgspec.to_builtins(bench_results.full())
     spoil(plain)
-    assert not jsonschema.Draft202012Validator(published()).is_valid(plain)
+    assert not jsonschema.Draft202012Validator(schema()).is_valid(plain)
     path = tmp_path / "spoiled.json"
     path.write_text(json.dumps(plain), encoding="utf-8")
     with pytest.raises(DataError, match=re.escape(str(path))):
@@ -68,16 +57,9 @@ def test_written_and_read_is_the_same(tmp_path: Path) -> None:
     assert read_result(tmp_path / "a.json") == result
 
 
-def test_an_infinite_figure_is_not_written() -> None:
-    result = bench_results.full()
-    spoiled = replace(result, provenance=replace(result.provenance, seconds=float("inf")))
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        to_json(spoiled)
-
-
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("{", "is not JSON"), ("[]", "not a fer-bench result"), ('{"format": 1}', "lacks")],
+    [("{", "truncated"), ("[]", "not a fer-bench result"), ('{"format": 1}', "provenance")],
 )
 def test_what_is_no_result_says_why(text: str, reason: str, tmp_path: Path) -> None:
     path = tmp_path / "other.json"
@@ -96,7 +78,7 @@ def test_csv_has_a_line_per_row_and_empty_cells_for_the_unknown() -> None:
         assert float(line["p50_ms"]) == row.latency.p50
         assert line["scenario"] == row.conditions.scenario
         assert line["fps"] == ("" if row.conditions.fps is None else "30.0")
-        assert line["frames_dropped"] == ("" if row.camera is None else "70")
+        assert line["dropped"] == ("" if row.camera is None else "0.175")
 
 
 def test_markdown_tables_are_whole() -> None:
@@ -114,7 +96,7 @@ def test_markdown_tables_are_whole() -> None:
 
 
 def test_a_table_says_the_shared_conditions_once() -> None:
-    tables = {table.title: table for table in layout.rows_tables(bench_results.full())}
+    tables = {table.title: table for table in rows_tables(bench_results.full())}
     (title,) = (title for title in tables if title.startswith("multi-thread"))
     assert "640x480" in title
     assert [line[0] for line in tables[title].body] == ["1 caller", "2 callers", "4 callers"]
@@ -124,8 +106,8 @@ def test_a_table_says_the_shared_conditions_once() -> None:
 
 def test_p99_is_shown_as_unknown() -> None:
     result = bench_results.result(bench_results.row(bench_results.CONDITIONS, [[1.0] * 20]))
-    (table,) = layout.rows_tables(result)
-    assert table.body[0][table.head.index("p99")] == layout.UNKNOWN
+    (table,) = rows_tables(result)
+    assert table.body[0][table.head.index("p99")] == words.UNKNOWN
 
 
 @pytest.mark.parametrize(
@@ -142,15 +124,13 @@ def test_p99_is_shown_as_unknown() -> None:
     ],
 )
 def test_figures_have_three_digits(value: float | None, text: str) -> None:
-    assert layout.number(value) == text
+    assert words.number(value) == text
 
 
-def test_pictures_are_drawn_for_what_is_there(tmp_path: Path) -> None:
+def test_pictures_are_drawn_for_what_is_there() -> None:
     figures = draw(bench_results.full())
     assert {"stages", "callers"} <= set(figures)
     assert "offline" not in figures
-    for path in save(figures, tmp_path / "new"):
-        assert path.read_bytes().startswith(b"\x89PNG")
     stages = figures["stages"].axes[0]
     labels = [label.get_text() for label in stages.get_yticklabels()]
     assert labels == ["decode", "detect", "end to end"]
@@ -187,5 +167,5 @@ def test_the_page_is_whole_and_needs_nothing_from_elsewhere() -> None:
     assert all(link.startswith("#") for link in page.links)
     assert "url(http" not in text
     for row in result.rows:
-        assert layout.number(row.latency.p50) in page.text
+        assert words.number(row.latency.p50) in page.text
     assert "63.2 %" in page.text

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import bench_results
 import pytest
 from bench_results import CONDITIONS
+from msgspec.structs import replace
 from typer.testing import CliRunner
 
 import tiny_models
-from fer_bench import readme
 from fer_bench.cli import app
-from fer_bench.files import read_result
-from fer_bench.result import Limit, Result, Row, Skipped, Target
-from fer_bench.tables import to_readme
-from fer_bench.targets import judge, targets_plan
+from fer_bench.report import readme
+from fer_bench.report.render import to_readme
+from fer_bench.results.files import read_result
+from fer_bench.results.result import Limit, Result, Row, Skipped, Target
+from fer_bench.results.targets import judge, targets_plan
 from fer_sdk.errors import DataError
 
 ALONE = replace(CONDITIONS, detector="mediapipe")
@@ -177,7 +177,7 @@ def test_the_plan_measures_what_is_judged() -> None:
     assert plan.workers == (8,)
     assert plan.rule.min_count > 300
     assert set(plan.scenarios) >= {"single-stream", "inference", "multi-thread", "multi-process"}
-    assert plan.rivals == ("fer", "fer-mtcnn")
+    assert plan.baselines == ("fer", "fer-mtcnn")
 
 
 def test_the_readme_names_machine_conditions_and_misses() -> None:

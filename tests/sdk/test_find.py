@@ -12,10 +12,10 @@ import numpy.typing as npt
 import pytest
 
 import tiny_models
-from fer_bench.detection import on_canvas
-from fer_bench.detection_scenes import Cutout, cropped, grid, place
-from fer_bench.detection_scenes import found as matched
-from fer_bench.scenes import compose
+from fer_bench.quality.detection import on_canvas
+from fer_bench.quality.detection_scenes import Cutout, cropped, grid, place
+from fer_bench.quality.detection_scenes import found as matched
+from fer_bench.quality.scenes import compose
 from fer_sdk import FerPipeline
 from fer_sdk.detectors import Detection
 from fer_sdk.detectors.blazeface import BlazeFaceDetector

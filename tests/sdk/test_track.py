@@ -14,9 +14,9 @@ from scipy.signal import lfilter
 from typer.testing import CliRunner
 
 from fer_bench.cli import app as bench
-from fer_bench.scenes import bundled_portrait
-from fer_bench.tracking import measure_boxes, measure_pictures
-from fer_bench.tracking_scenes import SCENES, Noise
+from fer_bench.quality.scenes import bundled_portrait
+from fer_bench.quality.tracking import measure_boxes, measure_pictures
+from fer_bench.quality.tracking_scenes import SCENES, Noise
 from fer_sdk.pipeline import FerPipeline
 from fer_sdk.smooth import Smoother
 from fer_sdk.tracker import Tracker
@@ -150,7 +150,7 @@ def test_the_measure_counts_a_switch(monkeypatch: pytest.MonkeyPatch) -> None:
             return super().assign(*of)  # type: ignore[arg-type]
 
     count = [0]
-    monkeypatch.setattr("fer_bench.tracking.Tracker", Forgetful)
+    monkeypatch.setattr("fer_bench.quality.tracking.Tracker", Forgetful)
     perfect = Noise(centre=0, side=0, missed=0, false=0)
     result = measure_boxes("turning back", 30, seeds=[0], noise=perfect)
     assert (result.people, result.switches) == (2, 2)

@@ -1,0 +1,1 @@
+"""Timing the pipeline, its stages, its models and the baselines, in rounds that take turns."""

@@ -1,0 +1,1 @@
+"""How right the answers are: emotions, found faces and kept track ids."""
