@@ -52,7 +52,7 @@ from fer_training.pretrained import NORMALISATION, start_from_imagenet
 from fer_training.recipe import EmotionRecipe, LandmarksRecipe, Recipe
 from fer_training.sampling import EpochSampler
 from fer_training.teachers import Teachers
-from fer_training.votes import label_probabilities
+from fer_training.votes import label_probabilities, usage_shift
 
 MODEL_FILE = "model.safetensors"
 METRICS_FILE = "metrics.json"
@@ -146,7 +146,13 @@ def train_emotion(
         targets[parts.train] *= 1 - recipe.distill
         targets[parts.train] += recipe.distill * taught
         teachers = None
-    module = EmotionModule(architecture, recipe, Augmentation(recipe, measured), weights, teachers)
+    shift = None
+    if votes is not None and recipe.ferplus:
+        shift = torch.from_numpy(usage_shift(votes, faces.labels, parts.train))
+        targets = np.concatenate([targets, votes], axis=1)
+    module = EmotionModule(
+        architecture, recipe, Augmentation(recipe, measured), weights, teachers, shift
+    )
     sampler = EpochSampler(faces.labels[parts.train], recipe.sampling, recipe.seed)
     _fit(
         module,
