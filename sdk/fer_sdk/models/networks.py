@@ -12,13 +12,16 @@ from typing import ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from fer_sdk.errors import ModelError
+from fer_sdk.errors import ModelError, SettingError
 from fer_sdk.models.metadata import INPUT, OUTPUT, ModelMetadata, Task, check_seal
 from fer_sdk.models.session import MAX_BATCH, Device, Session, read_model
 from fer_sdk.types import LANDMARKS
 
 MAX_FACES_A_RUN = MAX_BATCH
 """More faces than this go through the model in several runs, so that memory stays flat."""
+
+# A score that underflowed to zero must not stay there when the label is raised.
+_LEAST_SCORE = 1e-12
 
 
 class _Model(ABC):
@@ -29,6 +32,7 @@ class _Model(ABC):
         sha256: hash of the file.
         metadata: what the file says about itself.
         session: what runs it, with its ``provider``, ``device`` and ``threads``.
+        labels: the convention by which its labels are used; None where it knows only one.
     """
 
     task: ClassVar[Task]
@@ -41,6 +45,7 @@ class _Model(ABC):
         device: Device | str = "auto",
         threads: int | None = None,
         provider_options: Mapping[str, str] | None = None,
+        labels: str | None = None,
     ) -> None:
         """Open a model and see that it keeps the contract.
 
@@ -50,12 +55,15 @@ class _Model(ABC):
             device: where to run it.
             threads: onnxruntime's threads; None takes every core there is.
             provider_options: onnxruntime's options for the provider of the named device.
+            labels: the convention by which the labels are used, one of ``metadata.conventions``;
+                None takes ``metadata.convention``.
 
         Raises:
             ModelError: not a model of ours, a damaged one, one of another task, or one whose input
                 or output is not what the contract says.
             DeviceUnavailableError: the named device is not where it would run.
-            SettingError: no such device, fewer than one thread, or options for no named device.
+            SettingError: no such device, fewer than one thread, or options for no named
+                device, or labels by a convention that the model does not know.
         """
         self.source = source
         self.sha256 = hashlib.sha256(content).hexdigest()
@@ -72,6 +80,12 @@ class _Model(ABC):
             raise ModelError(
                 f"{source}: a model for {self.metadata.task}, where one for {self.task} is needed"
             )
+        known = self.metadata.conventions
+        if labels is not None and labels not in known:
+            names = " or ".join(f'"{name}"' for name in known) or "none"
+            raise SettingError(f"{source}: has no labels {labels!r}: use {names}")
+        self.labels = labels or self.metadata.convention
+        self._shift = np.array(known.get(self.labels or "", ()), np.float32)
         self._check_input()
         self._check_output()
 
@@ -83,6 +97,7 @@ class _Model(ABC):
         device: Device | str = "auto",
         threads: int | None = None,
         provider_options: Mapping[str, str] | None = None,
+        labels: str | None = None,
     ) -> Self:
         """Open a model file; arguments and errors as of the class."""
         return cls(
@@ -91,6 +106,7 @@ class _Model(ABC):
             device=device,
             threads=threads,
             provider_options=provider_options,
+            labels=labels,
         )
 
     def _check_input(self) -> None:
@@ -167,6 +183,14 @@ class EmotionModel(_Model):
         Raises:
             ModelError: faces of another shape, or onnxruntime fails.
         """
+        scores = self.graph_scores(faces)
+        if not self._shift.any():
+            return scores
+        weighed = np.maximum(scores, _LEAST_SCORE) * np.exp(self._shift)
+        return np.asarray(weighed / weighed.sum(axis=1, keepdims=True), np.float32)
+
+    def graph_scores(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """As ``scores``, by the training labels whatever the convention."""
         return self._run(faces)
 
     def _shape(self) -> tuple[int, ...]:
