@@ -6,11 +6,11 @@ import json
 
 import numpy as np
 import pytest
-from tiny_models import SIZE, emotion_model, expected_scores, landmarks_model, metadata
 
 from fer_sdk.errors import ModelError, SettingError
 from fer_sdk.models.metadata import ModelMetadata
 from fer_sdk.models.networks import EmotionModel, LandmarksModel
+from tiny_models import SIZE, emotion_model, expected_scores, landmarks_model, metadata
 
 SHIFT = (-0.5, 0.1, -1.4, 0.0, -0.1, 0.1, 0.6)
 ABOUT = metadata(

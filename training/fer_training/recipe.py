@@ -175,6 +175,8 @@ class EmotionRecipe(Recipe):
         ferplus: share of the loss by which the network learns the votes as they are, beside the
             labels: of both it gives the same logits, but for a constant of each label, which is
             how much more often voters use the word than the labels do.
+        labels: the convention that the model answers by where none is asked for, if FER+ votes are
+            given: ``"fer2013"``, its training labels, or ``"ferplus"``, as voters use them.
         mixup: alpha of Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018; 0
             for none.
         class_weights: ``"balanced"`` weighs the loss of each label by the inverse of its count.
@@ -196,6 +198,7 @@ class EmotionRecipe(Recipe):
     label_smoothing: float = 0.1
     votes: float = 0.25
     ferplus: float = 0.0
+    labels: Literal["fer2013", "ferplus"] = "ferplus"
     mixup: float = 0.0
     class_weights: Literal["none", "balanced"] = "none"
     calibration: Literal["temperature", "vector"] = "temperature"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import ClassVar, Self
@@ -33,6 +33,7 @@ class _Model(ABC):
         metadata: what the file says about itself.
         session: what runs it, with its ``provider``, ``device`` and ``threads``.
         labels: the convention by which its labels are used; None where it knows only one.
+        shift: what that adds to the logarithms of the graph's scores; see ``ModelMetadata``.
     """
 
     task: ClassVar[Task]
@@ -85,7 +86,7 @@ class _Model(ABC):
             names = " or ".join(f'"{name}"' for name in known) or "none"
             raise SettingError(f"{source}: has no labels {labels!r}: use {names}")
         self.labels = labels or self.metadata.convention
-        self._shift = np.array(known.get(self.labels or "", ()), np.float32)
+        self.shift = known.get(self.labels or "", (0.0,) * len(self.metadata.labels))
         self._check_input()
         self._check_output()
 
@@ -166,6 +167,16 @@ class _Model(ABC):
         return np.concatenate(runs) if runs else np.empty((0, *self._shape()), np.float32)
 
 
+def shift_scores(
+    scores: npt.NDArray[np.float32], shift: Sequence[float]
+) -> npt.NDArray[np.float32]:
+    """Scores ``[N, L]`` by another convention: see ``ModelMetadata.conventions``."""
+    if not any(shift):
+        return scores
+    weighed = np.maximum(scores, _LEAST_SCORE) * np.exp(np.array(shift, np.float32))
+    return np.asarray(weighed / weighed.sum(axis=1, keepdims=True), np.float32)
+
+
 class EmotionModel(_Model):
     """Says how likely each emotion is."""
 
@@ -183,11 +194,7 @@ class EmotionModel(_Model):
         Raises:
             ModelError: faces of another shape, or onnxruntime fails.
         """
-        scores = self.graph_scores(faces)
-        if not self._shift.any():
-            return scores
-        weighed = np.maximum(scores, _LEAST_SCORE) * np.exp(self._shift)
-        return np.asarray(weighed / weighed.sum(axis=1, keepdims=True), np.float32)
+        return shift_scores(self.graph_scores(faces), self.shift)
 
     def graph_scores(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """As ``scores``, by the training labels whatever the convention."""
