@@ -14,6 +14,7 @@ from fer_sdk.errors import DataError
 from fer_training import checkpoint, fit
 from fer_training.augmentation import Augmentation
 from fer_training.calibration import fit_shift, fit_vector_scaling
+from fer_training.conventions import add_conventions
 from fer_training.crop_geometry import MeasuredGeometry
 from fer_training.faces import EMOTIONS, FaceSet
 from fer_training.fit import Interrupted, Run, train_emotion, train_landmarks
@@ -127,6 +128,16 @@ def test_votes_are_learnt_beside_the_labels_and_kept_as_a_convention(tmp_path: P
     assert shift[6] > 0
     assert sum(shift) == pytest.approx(0, abs=1e-3)
     assert "PublicTest, FER+ majority" in about.metrics
+
+    # A checkpoint from before there were conventions is given the same ones.
+    path = tmp_path / "run" / "model.safetensors"
+    network, _ = checkpoint.load(path)
+    old = replace(about, conventions={}, convention=None, metrics={})
+    checkpoint.save(tmp_path / "old.safetensors", network, old)
+    output = tmp_path / "new.safetensors"
+    settings = {"default": "ferplus", "share": recipe.vote_shift, "version": about.version}
+    add_conventions(tmp_path / "old.safetensors", faces, votes, output, **settings)  # type: ignore[arg-type]
+    assert checkpoint.load(output)[1] == about
 
 
 def test_a_shift_turns_one_prior_into_another() -> None:

@@ -40,6 +40,7 @@ def test_help_names_every_command_and_shows_examples() -> None:
     for command in (
         "emotion",
         "landmarks",
+        "conventions",
         "evaluate",
         "ablate",
         "align",

@@ -165,6 +165,51 @@ def landmarks(
 
 
 @app.command(
+    epilog="Example:\n\n"
+    "fer-train conventions old.safetensors fer2013.csv --votes fer2013new.csv -o new.safetensors"
+)
+def conventions(
+    trained: Annotated[Path, typer.Argument(help="A checkpoint of an emotion network.")],
+    data: _Data,
+    votes: Annotated[Path, typer.Option(help="FER+ votes (fer2013new.csv).")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The checkpoint to write.")],
+    default: Annotated[
+        str, typer.Option(help="What is used where no labels are asked for: fer2013 or ferplus.")
+    ] = "ferplus",
+    share: Annotated[
+        float, typer.Option(help="Share of the shift that suits the votes best.", min=0, max=1)
+    ] = 0.8,
+    version: _Version = "0.1.0",
+) -> None:
+    """Let a trained checkpoint answer by FER2013's labels and as the FER+ voters use them.
+
+    The weights stay as they are: one number a label is fitted on the faces that its recipe held
+    out.
+    """
+    from fer_training.conventions import add_conventions
+    from fer_training.faces import read_faces
+    from fer_training.votes import read_votes
+
+    if default not in ("fer2013", "ferplus"):
+        raise typer.BadParameter("use fer2013 or ferplus", param_hint="--default")
+    faces = read_faces(data)
+    described = add_conventions(
+        trained,
+        faces,
+        read_votes(votes, faces),
+        output,
+        default="fer2013" if default == "fer2013" else "ferplus",
+        share=share,
+        version=version,
+    )
+    for name, shift in described.conventions.items():
+        pairs = zip(described.labels, shift, strict=True)
+        typer.echo(f"{name}: {', '.join(f'{label} {by:+.2f}' for label, by in pairs)}")
+    for name, figures in described.metrics.items():
+        typer.echo(f"{name}: accuracy {figures['accuracy']:.4f}, ECE {figures['ece']:.4f}")
+
+
+@app.command(
     name="evaluate",
     epilog="Examples:\n\n"
     "fer-train evaluate --model emotion.fp32.onnx --data fer2013.csv --split PublicTest\n\n"

@@ -79,6 +79,11 @@ class FaceSet:
             files=None if self.files is None else self.files[index],
         )
 
+    @property
+    def validation(self) -> str:
+        """The data's own name for its validation split."""
+        return self.split_names.get("PublicTest", "PublicTest")
+
     def within(self, split: str) -> npt.NDArray[np.bool_]:
         """Which faces belong to a split, by any of its names, ``[N]``."""
         known = split if split in SPLITS else _FOLDER_SPLITS.get(split.lower())

@@ -29,18 +29,18 @@ from torch.utils.data import DataLoader, Dataset
 from fer_sdk.errors import DataError
 from fer_sdk.image.crop import resize_square
 from fer_sdk.models.metadata import Task
-from fer_sdk.models.networks import shift_scores
 from fer_sdk.types import LANDMARKS
 from fer_training import checkpoint
 from fer_training.augmentation import Augmentation
-from fer_training.calibration import fit_shift, fit_temperature, fit_vector_scaling
+from fer_training.calibration import fit_temperature, fit_vector_scaling
 from fer_training.checkpoint import Checkpoint
+from fer_training.conventions import figures_by_split, with_conventions
 from fer_training.crop_geometry import MeasuredGeometry
 from fer_training.faces import FaceSet
 from fer_training.fetch import file_sha256
 from fer_training.ground_truth import GroundTruth
 from fer_training.json_file import write_json
-from fer_training.metrics import emotion_figures, landmark_figures, majority_figures
+from fer_training.metrics import landmark_figures
 from fer_training.modules import (
     SHOWN,
     Batch,
@@ -186,35 +186,13 @@ def train_emotion(
     temperature = fit_temperature(holdout_logits, holdout_labels)
     described = replace(unscaled, temperature=temperature)
     if votes is not None:
-        log_scores = torch.log_softmax(holdout_logits / temperature, dim=1)
-        shift = fit_shift(log_scores, torch.from_numpy(votes[parts.holdout])).tolist()
-        described = replace(
-            described,
-            conventions={
-                "fer2013": (0.0,) * len(shift),
-                "ferplus": tuple(round(each, 4) for each in shift),
-            },
-            convention=recipe.labels,
+        described = with_conventions(
+            described, holdout_logits, votes[parts.holdout], recipe.vote_shift, recipe.labels
         )
-    figures = {}
-    for name, index in (
-        ("holdout", parts.holdout),
-        (_validation(faces), np.flatnonzero(faces.splits == "PublicTest")),
-    ):
-        if len(index):
-            logits = outputs(network, architecture, images[index])
-            scores = torch.softmax(logits / temperature, dim=1).numpy()
-            figures[name] = emotion_figures(scores, faces.labels[index], faces.label_names)
-            if votes is not None:
-                figures[f"{name}, FER+ majority"] = majority_figures(
-                    shift_scores(scores, described.conventions["ferplus"]),
-                    votes[index],
-                    faces.label_names,
-                )
-    metrics = {name: each.summary() for name, each in figures.items()}
+    figures = figures_by_split(network, described, faces, votes, parts.holdout)
     return _finish(
         network,
-        replace(described, metrics=metrics),
+        replace(described, metrics={name: each.summary() for name, each in figures.items()}),
         {name: asdict(each) for name, each in figures.items()},
         parts,
         run,
@@ -274,7 +252,10 @@ def train_landmarks(faces: FaceSet, truth: GroundTruth, recipe: LandmarksRecipe,
     figures = {}
     for name, index in (
         ("holdout", holdout),
-        (_validation(faces), np.flatnonzero(faces.splits == "PublicTest")),
+        (
+            faces.validation,
+            np.flatnonzero(faces.splits == "PublicTest"),
+        ),
     ):
         if known[index].any():
             predicted = outputs(network, architecture, images[index]).numpy()
@@ -424,10 +405,6 @@ def _origin(run: Run, data: str) -> dict[str, Any]:
         "version": run.version,
         "licence": run.licence or licence,
     }
-
-
-def _validation(faces: FaceSet) -> str:
-    return faces.split_names.get("PublicTest", "PublicTest")
 
 
 def _resized(images: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
