@@ -40,6 +40,8 @@ def read_all(paths: Sequence[Path], size: int) -> FaceSet:
         np.concatenate([part.labels for part in parts]),
         np.concatenate([part.splits for part in parts]),
         first.label_names,
+        name=first.name,
+        split_names=first.split_names,
     )
 
 
@@ -51,7 +53,7 @@ def held_out(faces: FaceSet) -> tuple[str, FaceSet]:
     for name in ("PublicTest", "Training"):
         part = faces.split(name)
         if len(part):
-            return name, part
+            return faces.split_names.get(name, name), part
     raise DataError("the data has neither a training nor a validation (PublicTest) part")
 
 

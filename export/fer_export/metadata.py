@@ -43,6 +43,8 @@ def describe(
         metrics=_of_checkpoint(checkpoint),
         git_commit=git_commit(),
         tools=tools(),
+        conventions=checkpoint.conventions,
+        convention=checkpoint.convention,
     )
 
 

@@ -288,7 +288,7 @@ def _open(
     try:
         if checkpoint.architecture.task == "emotion":
             model = EmotionModel.from_file(path, device=device, threads=threads)
-            run = model.scores
+            run = model.graph_scores
         else:
             model = LandmarksModel.from_file(path, device=device, threads=threads)
             run = model.landmarks

@@ -108,6 +108,42 @@ def test_erasing_blots_out_the_area_that_it_says() -> None:
     assert share.max() < 0.25
 
 
+def _varied(**settings: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Smooth noise before and after one variation alone."""
+    torch.manual_seed(4)
+    faces = torch.nn.functional.interpolate(torch.rand(200, 1, 12, 12), size=48, mode="bicubic")
+    faces = (255 * faces[:, 0]).clamp(0, 255).to(torch.uint8)
+    recipe = EmotionRecipe.load(None, STILL | {"erasing": "0"} | settings)
+    return faces.float(), Augmentation(recipe, MEASURED)(faces, size=48)[0]
+
+
+def _sharpness(faces: torch.Tensor) -> torch.Tensor:
+    return faces.diff(dim=2).abs().mean(dim=(1, 2))
+
+
+def test_blur_takes_detail_and_keeps_the_light() -> None:
+    before, after = _varied(blur="2.0")
+    assert (after.mean(dim=(1, 2)) - before.mean(dim=(1, 2))).abs().max() < 3
+    ratio = _sharpness(after) / _sharpness(before)
+    assert ratio.min() < 0.8
+    assert 0.95 < ratio.max() < 1.001
+
+
+def test_gamma_makes_half_of_the_faces_darker_and_keeps_black_and_white() -> None:
+    before, after = _varied(gamma="0.5")
+    darker = (after.mean(dim=(1, 2)) < before.mean(dim=(1, 2))).float().mean()
+    assert 0.35 < darker < 0.65
+    torch.testing.assert_close(after[before == 0], before[before == 0])
+    torch.testing.assert_close(after[before == 255], before[before == 255])
+
+
+def test_compression_changes_its_share_of_the_faces_a_little() -> None:
+    before, after = _varied(jpeg="0.5")
+    change = (after - before).abs().mean(dim=(1, 2))
+    assert 0.35 < (change > 0).float().mean() < 0.65
+    assert change.max() < 15
+
+
 def test_each_face_is_varied_by_its_own_draw() -> None:
     torch.manual_seed(3)
     face = torch.randint(0, 256, (1, 48, 48), dtype=torch.uint8)

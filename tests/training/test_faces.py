@@ -119,6 +119,39 @@ def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
         read_faces(tmp_path)
 
 
+def test_what_systems_and_editors_leave_in_folders_is_passed_over(tmp_path: Path) -> None:
+    for label in ("frown", "laugh"):
+        _picture(tmp_path / "train" / label / "a.jpg", 50)
+        (tmp_path / "train" / label / "._a.jpg").write_bytes(b"\0\5\x16\7")
+        (tmp_path / "train" / label / "Thumbs.db").write_bytes(b"\xd0\xcf")
+    for junk in (".ipynb_checkpoints", "__MACOSX", ".git"):
+        _picture(tmp_path / "train" / junk / "a-checkpoint.jpg", 50)
+    faces = read_faces(tmp_path)
+    assert faces.label_names == ("frown", "laugh")
+    assert len(faces) == 2
+
+
+def test_all_pictures_that_cannot_be_read_are_named_at_once(tmp_path: Path) -> None:
+    for label in ("frown", "laugh"):
+        _picture(tmp_path / "train" / label / "good.png", 50)
+        (tmp_path / "train" / label / "bad.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match="2 of 4 pictures") as caught:
+        read_faces(tmp_path)
+    assert all(str(Path(label) / "bad.png") in str(caught.value) for label in ("frown", "laugh"))
+
+
+def test_splits_of_a_folder_keep_their_own_names(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        for label in ("frown", "laugh"):
+            _picture(tmp_path / split / label / "a.png", 50)
+    faces = read_faces(tmp_path)
+    assert faces.name == tmp_path.name
+    assert faces.split_names["PublicTest"] == "validation"
+    assert len(faces.split("validation")) == len(faces.split("PublicTest")) == 2
+    with pytest.raises(DataError, match="unknown split"):
+        faces.split("holdout")
+
+
 @pytest.mark.data
 def test_fer2013_is_what_it_is_said_to_be(fer2013: FaceSet) -> None:
     public = fer2013.split("PublicTest")

@@ -13,7 +13,8 @@ import torch
 from fer_sdk.errors import DataError
 from fer_training import checkpoint, fit
 from fer_training.augmentation import Augmentation
-from fer_training.calibration import fit_vector_scaling
+from fer_training.calibration import fit_shift, fit_vector_scaling
+from fer_training.conventions import add_conventions
 from fer_training.crop_geometry import MeasuredGeometry
 from fer_training.faces import EMOTIONS, FaceSet
 from fer_training.fit import Interrupted, Run, train_emotion, train_landmarks
@@ -81,6 +82,71 @@ def test_a_run_learns_and_leaves_everything_that_a_user_needs(tmp_path: Path) ->
     assert lines[-1]["train_loss"] < lines[0]["train_loss"]
     with pytest.raises(DataError, match="finished run"):
         train_emotion(faces, None, recipe, Run(tmp_path / "run", "stripes", progress=False))
+
+
+def test_one_label_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    faces = replace(_stripes(("dark", "light"), 40), label_names=("dark",))
+    faces = replace(faces, labels=np.zeros(40, np.int64))
+    with pytest.raises(DataError, match="'dark': an emotion network needs"):
+        train_emotion(faces, None, _recipe(), Run(tmp_path / "run", progress=False))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_of_own_faces_says_so(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    own = {"name": "my_faces", "split_names": {"PublicTest": "validation"}}
+    faces = replace(_stripes(("dark", "light"), 80), **own)  # type: ignore[arg-type]
+    recipe = _recipe(epochs="1")
+    first = train_emotion(faces, None, recipe, Run(tmp_path / "first", progress=False))
+    about = checkpoint.load(first)[1]
+    assert set(about.metrics) == {"holdout", "validation"}
+    assert about.training_data == "my_faces"
+    assert "FER2013" not in about.licence
+    other = replace(faces, name="others")
+    run = Run(tmp_path / "second", start=first, licence="mine", progress=False)
+    about = checkpoint.load(train_emotion(other, None, recipe, run))[1]
+    assert (about.training_data, about.licence) == ("others, after my_faces", "mine")
+    heard = "".join(capfd.readouterr())
+    assert "deprecated" not in heard
+    assert "not empty" not in heard
+
+
+def test_votes_are_learnt_beside_the_labels_and_kept_as_a_convention(tmp_path: Path) -> None:
+    faces = _stripes(EMOTIONS, 280)
+    # Voters call every second angry and sad face neutral.
+    votes = np.eye(7, dtype=np.float32)[faces.labels]
+    votes[faces.labels == 0, 0] = votes[faces.labels == 0, 6] = 0.5
+    votes[faces.labels == 4, 4] = votes[faces.labels == 4, 6] = 0.5
+    votes[::10] = 0  # nobody looked at these
+    recipe = _recipe(epochs="8", learning_rate="0.05", ferplus="0.5", calibration="vector")
+    about = checkpoint.load(
+        train_emotion(faces, votes, recipe, Run(tmp_path / "run", progress=False))
+    )[1]
+    assert about.training_data == "FER2013 with FER+ votes"
+    assert about.convention == "ferplus"
+    assert about.conventions["fer2013"] == (0.0,) * 7
+    shift = about.conventions["ferplus"]
+    assert shift[6] > 0
+    assert sum(shift) == pytest.approx(0, abs=1e-3)
+    assert "PublicTest, FER+ majority" in about.metrics
+
+    # A checkpoint from before there were conventions is given the same ones.
+    path = tmp_path / "run" / "model.safetensors"
+    network, _ = checkpoint.load(path)
+    old = replace(about, conventions={}, convention=None, metrics={})
+    checkpoint.save(tmp_path / "old.safetensors", network, old)
+    output = tmp_path / "new.safetensors"
+    settings = {"default": "ferplus", "share": recipe.vote_shift, "version": about.version}
+    add_conventions(tmp_path / "old.safetensors", faces, votes, output, **settings)  # type: ignore[arg-type]
+    assert checkpoint.load(output)[1] == about
+
+
+def test_a_shift_turns_one_prior_into_another() -> None:
+    random = np.random.default_rng(0)
+    scores = random.dirichlet((1.0, 1.0, 1.0), 4000)
+    wanted = scores * np.exp([0.5, -0.7, 0.2])
+    wanted /= wanted.sum(axis=1, keepdims=True)
+    fitted = fit_shift(torch.tensor(scores).log(), torch.tensor(wanted))
+    np.testing.assert_allclose(fitted, (0.5, -0.7, 0.2), atol=0.01)
 
 
 def test_an_interrupted_run_ends_as_if_it_had_not_been(

@@ -18,7 +18,7 @@ from fer_training.cli import app
 from fer_training.degradation import DEGRADATIONS
 from fer_training.end_to_end import end_to_end
 from fer_training.evaluate import evaluate, open_model
-from fer_training.faces import EMOTIONS, FaceSet
+from fer_training.faces import EMOTIONS, FaceSet, read_faces
 from fer_training.ground_truth import GroundTruth, digest
 from fer_training.report import write_report
 from tiny_models import GEOMETRY, expected_scores, write_models
@@ -142,6 +142,21 @@ def test_end_to_end_counts_faces_that_are_not_found_as_wrong(tmp_path: Path) -> 
     assert figures.detector == "bright"
     assert figures.found_by_label["neutral"] == 1
     assert figures.recall["neutral"] == pytest.approx(right[faces.labels == 6].mean())
+
+
+def test_pictures_of_a_folder_are_shown_with_what_surrounds_their_faces(tmp_path: Path) -> None:
+    emotion, _ = write_models(tmp_path)
+    faces = read_faces(_write_data(tmp_path / "data", _faces(21, side=60)), side=16)
+
+    class Watching(_FindsBrightFaces):
+        def detect(self, image: np.ndarray) -> list[Detection]:
+            seen.append(image.shape[0])
+            return []
+
+    seen: list[int] = []
+    figures = end_to_end(emotion, faces, detector=Watching())
+    assert set(seen) == {60}
+    assert (figures.margin, figures.found, figures.ece) == (None, 0, None)
 
 
 def test_degraded_crops_are_what_their_names_say() -> None:

@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 from fer_sdk.errors import DataError
 from fer_sdk.models.metadata import ModelMetadata
 from fer_training.cli import app
-from fer_training.evaluate import LandmarksEvaluation, evaluate, open_model
+from fer_training.evaluate import EmotionEvaluation, LandmarksEvaluation, evaluate, open_model
 from fer_training.faces import EMOTIONS, FaceSet, read_faces
 from fer_training.ground_truth import GroundTruth, digest
-from tiny_models import expected_scores, metadata, write_models
+from tiny_models import emotion_model, expected_scores, metadata, write_models
 
 runner = CliRunner()
 
@@ -40,6 +40,7 @@ def test_help_names_every_command_and_shows_examples() -> None:
     for command in (
         "emotion",
         "landmarks",
+        "conventions",
         "evaluate",
         "ablate",
         "align",
@@ -75,6 +76,48 @@ def test_evaluate_prints_and_writes_what_counting_gives(tmp_path: Path) -> None:
     assert all(label in table for label in EMOTIONS)
 
 
+def test_data_sets_stand_side_by_side_by_the_convention_asked_for(tmp_path: Path) -> None:
+    shift = (2.0, 0.0, 0.0, 0.0, 0.0, 0.0, -2.0)
+    conventions = {"fer2013": (0.0,) * 7, "ferplus": shift}
+    about = metadata("emotion", conventions=conventions, convention="ferplus")
+    model = tmp_path / "emotion.onnx"
+    model.write_bytes(emotion_model(about))
+    first, second = _folder(tmp_path / "first"), _folder(tmp_path / "second")
+    given = ["evaluate", "-m", str(model), "-d", str(first), "-d", str(second), "--json"]
+    right = {}
+    for labels in ("fer2013", "ferplus"):
+        result = runner.invoke(app, [*given, "--labels", labels])
+        assert result.exit_code == 0, result.output
+        measured = json.loads(result.output)
+        assert [each["data"] for each in measured] == ["first", "second"]
+        assert {each["labels"] for each in measured} == {labels}
+        right[labels] = measured[0]["figures"]
+    faces = read_faces(first, side=16).split("validation")
+    shifted = (expected_scores(faces.images) * np.exp(shift)).argmax(axis=1)
+    assert right["ferplus"]["accuracy"] == pytest.approx((shifted == faces.labels).mean())
+    assert right["fer2013"]["recall"]["angry"] < right["ferplus"]["recall"]["angry"]
+    table = runner.invoke(app, given[:-1], env={"COLUMNS": "200"}).output
+    assert "first" in table
+    assert "second" in table
+
+
+def test_a_majority_of_voters_is_another_truth(tmp_path: Path) -> None:
+    faces = read_faces(_folder(tmp_path / "faces"), side=16)
+    public = faces.split("PublicTest")
+    model = open_model(write_models(tmp_path)[0])
+    votes = np.zeros((len(faces), 7), np.float32)
+    # The voters agree with the model, but for faces on which they do not agree with each other.
+    scores = expected_scores(faces.images)
+    votes[np.arange(len(faces)), scores.argmax(axis=1)] = 1
+    votes[::5] = 0.5
+    measured = evaluate(model, faces, "PublicTest", GroundTruth.load(), votes=votes)
+    assert isinstance(measured, EmotionEvaluation)
+    assert measured.by_votes is not None
+    assert measured.by_votes.accuracy == 1
+    agreed = votes[faces.splits == "PublicTest"].max(axis=1) == 1
+    assert measured.by_votes.faces == agreed.sum() < len(public)
+
+
 def test_landmark_models_are_measured_against_the_truth(tmp_path: Path) -> None:
     _, landmarks = write_models(tmp_path)
     random = np.random.default_rng(1)
@@ -102,8 +145,6 @@ def test_landmark_models_are_measured_against_the_truth(tmp_path: Path) -> None:
 
 
 def test_a_model_for_other_labels_is_refused(tmp_path: Path) -> None:
-    from tiny_models import emotion_model
-
     about: ModelMetadata = metadata("emotion", labels=("up", "down", "none"))
     path = tmp_path / "mine.onnx"
     path.write_bytes(emotion_model(about))

@@ -124,7 +124,7 @@ def ablate(
     parts: Sequence[str],
     seeds: Sequence[int],
     folder: Path,
-    data_name: str,
+    data_name: str | None,
     jobs: int = 1,
     save_every: int = 1,
 ) -> Ablation:

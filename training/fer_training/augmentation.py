@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 
+import cv2
 import torch
-from torch.nn.functional import affine_grid, grid_sample, interpolate
+from torch.nn.functional import affine_grid, conv2d, grid_sample, interpolate, pad
 
 from fer_training.crop_geometry import MeasuredGeometry
 from fer_training.recipe import Recipe
@@ -52,6 +53,8 @@ class Augmentation:
             varied = self._lower_resolution(varied)
         if recipe.flip or recipe.rotation or recipe.jitter or size != faces.shape[-1]:
             varied, landmarks = self._move(varied, landmarks, size)
+        if recipe.blur:
+            varied = self._blurred(varied)
         if recipe.contrast:
             factor = _uniform(len(faces), 1 - recipe.contrast, 1 + recipe.contrast, faces.device)
             mean = varied.mean(dim=(1, 2), keepdim=True)
@@ -61,10 +64,15 @@ class Augmentation:
                 len(faces), 1 - recipe.brightness, 1 + recipe.brightness, faces.device
             )
             varied = varied * factor[:, None, None]
+        if recipe.gamma:
+            exponent = torch.exp(_uniform(len(faces), -1, 1, faces.device) * recipe.gamma)
+            varied = 255 * (varied.clamp(0, 255) / 255) ** exponent[:, None, None]
         if recipe.noise:
             sigma = _uniform(len(faces), 0, recipe.noise, faces.device)
             varied = varied + torch.randn_like(varied) * sigma[:, None, None]
         varied = varied.clamp(0, 255)
+        if recipe.jpeg:
+            varied = self._compressed(varied)
         if recipe.erasing:
             varied = self._erase(varied)
         return varied, landmarks
@@ -116,6 +124,30 @@ class Augmentation:
         lowered = faces.clone()
         lowered[chosen] = interpolate(shrunken, size=(side, side), mode="bilinear")[:, 0]
         return lowered
+
+    def _blurred(self, faces: torch.Tensor) -> torch.Tensor:
+        """Blur each face by a Gaussian of its own width."""
+        n, device = len(faces), faces.device
+        sigma = _uniform(n, 0, self._recipe.blur, device).clamp(min=1e-3)
+        reach = math.ceil(3 * self._recipe.blur)
+        at = torch.arange(-reach, reach + 1, device=device)
+        kernel = torch.exp(-((at / sigma[:, None]) ** 2) / 2)
+        kernel = kernel / kernel.sum(dim=1, keepdim=True)
+        blurred = pad(faces[None], (reach, reach, reach, reach), mode="replicate")
+        blurred = conv2d(blurred, kernel[:, None, None, :], groups=n)
+        return conv2d(blurred, kernel[:, None, :, None], groups=n)[0]
+
+    def _compressed(self, faces: torch.Tensor) -> torch.Tensor:
+        """Compress a share of the faces as JPEG, each by a quality of its own."""
+        n = len(faces)
+        chosen = torch.rand(n) < self._recipe.jpeg
+        qualities = torch.randint(20, 91, (n,))
+        after = faces.round().to("cpu", torch.uint8)
+        for index in torch.nonzero(chosen).flatten().tolist():
+            quality = [cv2.IMWRITE_JPEG_QUALITY, int(qualities[index])]
+            _, written = cv2.imencode(".jpg", after[index].numpy(), quality)
+            after[index] = torch.from_numpy(cv2.imdecode(written, cv2.IMREAD_GRAYSCALE))
+        return torch.where(chosen[:, None, None].to(faces.device), after.to(faces), faces)
 
     def _erase(self, faces: torch.Tensor) -> torch.Tensor:
         """Blot out a rectangle of 2 to 20 % of a share of the faces with a random gray.

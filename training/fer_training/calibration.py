@@ -66,6 +66,27 @@ def fit_vector_scaling(
     return scale.float(), bias.detach().float()
 
 
+def fit_shift(log_scores: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+    """What must be added to the logarithms of scores for another way of using the labels.
+
+    Saerens et al., "Adjusting the Outputs of a Classifier to New a Priori Probabilities", Neural
+    Computation 2002, with the ratio of the priors fitted instead of counted.
+
+    Args:
+        log_scores: float32 ``[N, L]`` of faces that were not trained on.
+        shares: of each label by the other way, float32 ``[N, L]``; rows that are all zero do not
+            count.
+
+    Returns:
+        float32 ``[L]`` with a mean of zero.
+    """
+    log_scores = log_scores.detach().double()
+    shift = torch.zeros(log_scores.shape[1], dtype=torch.float64, requires_grad=True)
+    _minimise([shift], lambda: cross_entropy(log_scores + shift, shares.double()))
+    fitted = shift.detach()
+    return (fitted - fitted.mean()).float()
+
+
 def _minimise(parameters: Sequence[torch.Tensor], loss: Callable[[], torch.Tensor]) -> None:
     optimizer = torch.optim.LBFGS(parameters, max_iter=200, line_search_fn="strong_wolfe")
 

@@ -34,6 +34,7 @@ class Checkpoint:
         temperature: what the logits are divided by before the softmax; None for landmarks.
         metrics: figures by split.
         recipe: the settings that it was trained with.
+        conventions, convention: see ``ModelMetadata``.
     """
 
     architecture: Architecture
@@ -45,6 +46,8 @@ class Checkpoint:
     temperature: float | None = None
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    conventions: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    convention: str | None = None
 
 
 def save(path: Path, module: nn.Module, checkpoint: Checkpoint) -> None:
@@ -106,6 +109,9 @@ def _parse(header: Mapping[str, str], path: Path) -> Checkpoint:
         values["architecture"] = Architecture.from_dict(values["architecture"], str(path))
         values["crop"] = CropGeometry(**values["crop"])
         values["labels"] = tuple(values["labels"])
+        values["conventions"] = {
+            name: tuple(shift) for name, shift in values.get("conventions", {}).items()
+        }
         return Checkpoint(**values)
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise DataError(f"{path}: its header cannot be read: {error}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,7 +48,13 @@ _Set = Annotated[
 _From = Annotated[
     Path | None, typer.Option("--from", help="Start from the weights of this checkpoint.")
 ]
-_Name = Annotated[str, typer.Option(help="What the model's metadata is to call its training data.")]
+_Name = Annotated[
+    str | None,
+    typer.Option(
+        help="What the model's metadata is to call its training data; without it, FER2013 for "
+        "a CSV file and the folder's name for a folder."
+    ),
+]
 _Version = Annotated[
     str, typer.Option("--model-version", help="Version that the model's metadata is to give.")
 ]
@@ -101,7 +107,7 @@ def emotion(
             "probabilities of all are averaged.",
         ),
     ] = None,
-    data_name: _Name = "FER2013",
+    data_name: _Name = None,
     version: _Version = "0.1.0",
     save_every: _SaveEvery = 1,
 ) -> None:
@@ -118,10 +124,9 @@ def emotion(
     recipe = EmotionRecipe.load(config, _changes(settings))
     faces = read_faces(data, side=recipe.input_size)
     shares = read_votes(votes, faces) if votes else None
-    name = f"{data_name} with FER+ votes" if votes else data_name
     run = Run(
         output,
-        name,
+        data_name,
         version=version,
         start=start,
         teachers=tuple(teachers or ()),
@@ -140,7 +145,7 @@ def landmarks(
     config: _Config = None,
     settings: _Set = None,
     start: _From = None,
-    data_name: _Name = "FER2013 with landmarks by MediaPipe",
+    data_name: _Name = None,
     version: _Version = "0.1.0",
     save_every: _SaveEvery = 1,
 ) -> None:
@@ -160,6 +165,51 @@ def landmarks(
 
 
 @app.command(
+    epilog="Example:\n\n"
+    "fer-train conventions old.safetensors fer2013.csv --votes fer2013new.csv -o new.safetensors"
+)
+def conventions(
+    trained: Annotated[Path, typer.Argument(help="A checkpoint of an emotion network.")],
+    data: _Data,
+    votes: Annotated[Path, typer.Option(help="FER+ votes (fer2013new.csv).")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The checkpoint to write.")],
+    default: Annotated[
+        str, typer.Option(help="What is used where no labels are asked for: fer2013 or ferplus.")
+    ] = "ferplus",
+    share: Annotated[
+        float, typer.Option(help="Share of the shift that suits the votes best.", min=0, max=1)
+    ] = 0.8,
+    version: _Version = "0.1.0",
+) -> None:
+    """Let a trained checkpoint answer by FER2013's labels and as the FER+ voters use them.
+
+    The weights stay as they are: one number a label is fitted on the faces that its recipe held
+    out.
+    """
+    from fer_training.conventions import add_conventions
+    from fer_training.faces import read_faces
+    from fer_training.votes import read_votes
+
+    if default not in ("fer2013", "ferplus"):
+        raise typer.BadParameter("use fer2013 or ferplus", param_hint="--default")
+    faces = read_faces(data)
+    described = add_conventions(
+        trained,
+        faces,
+        read_votes(votes, faces),
+        output,
+        default="fer2013" if default == "fer2013" else "ferplus",
+        share=share,
+        version=version,
+    )
+    for name, shift in described.conventions.items():
+        pairs = zip(described.labels, shift, strict=True)
+        typer.echo(f"{name}: {', '.join(f'{label} {by:+.2f}' for label, by in pairs)}")
+    for name, figures in described.metrics.items():
+        typer.echo(f"{name}: accuracy {figures['accuracy']:.4f}, ECE {figures['ece']:.4f}")
+
+
+@app.command(
     name="evaluate",
     epilog="Examples:\n\n"
     "fer-train evaluate --model emotion.fp32.onnx --data fer2013.csv --split PublicTest\n\n"
@@ -171,18 +221,36 @@ def evaluate_model(
         Path, typer.Option("--model", "-m", help="An exported model, emotion or landmarks.")
     ],
     data: Annotated[
-        Path,
+        list[Path],
         typer.Option(
-            "--data", "-d", help="fer2013.csv, fer2013.csv.gz, or a folder train/LABEL/*.png"
+            "--data",
+            "-d",
+            help="fer2013.csv, fer2013.csv.gz, or a folder train/LABEL/*.png. May be repeated: "
+            "several stand side by side.",
         ),
     ],
-    split: Annotated[str, typer.Option(help="Training, PublicTest or PrivateTest.")] = "PublicTest",
+    split: Annotated[
+        str, typer.Option(help="Training, PublicTest (validation) or PrivateTest (test).")
+    ] = "PublicTest",
+    votes: Annotated[
+        Path | None,
+        typer.Option(
+            help="FER+ votes (fer2013new.csv) of the CSV file: figures by their majority as well."
+        ),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="How the model uses the labels, fer2013 or ferplus; without it, its default."
+        ),
+    ] = None,
     truth: _Truth = None,
     detect: Annotated[
         bool,
         typer.Option(
             "--detect",
-            help="Also measure where the default detector must find each face first (emotion).",
+            help="Also measure where the default detector must find each face first (emotion): in "
+            "the pictures of a folder as they are, in the crops of a CSV file with a margin.",
         ),
     ] = False,
     report: Annotated[
@@ -211,21 +279,35 @@ def evaluate_model(
     from fer_training.ground_truth import GroundTruth
     from fer_training.json_file import write_json
     from fer_training.report import write_report
+    from fer_training.votes import read_votes
 
     if report is None and (epochs is not None or show_faces):
         raise typer.BadParameter("give --report, the folder for the pictures")
-    opened = open_model(model)
-    result = evaluate(opened, read_faces(data), split, GroundTruth.load(truth), detect=detect)
+    if report is not None and len(data) > 1:
+        raise typer.BadParameter("--report is of one data set", param_hint="--data")
+    opened = open_model(model, labels)
+    results = []
+    for path in data:
+        faces = read_faces(path)
+        shares = read_votes(votes, faces) if votes and faces.files is None else None
+        results.append(
+            evaluate(opened, faces, split, GroundTruth.load(truth), votes=shares, detect=detect)
+        )
+    figures = [result.to_dict() for result in results]
+    plain: object = figures if len(data) > 1 else figures[0]
     if output is not None:
-        write_json(output, result.to_dict())
+        write_json(output, plain)
     if report is not None:
-        write_report(result, report, epochs=epochs, faces=show_faces)
+        write_report(results[0], report, epochs=epochs, faces=show_faces)
     if as_json:
-        typer.echo(json.dumps(result.to_dict(), indent=2))
+        typer.echo(json.dumps(plain, indent=2))
     else:
         from rich.console import Console
 
-        Console().print(*_tables(result), sep="\n")
+        console = Console()
+        if len(data) == 1:
+            console.print(*_tables(results[0]), sep="\n")
+        console.print(_side_by_side(results))
 
 
 @app.command(
@@ -266,7 +348,7 @@ def ablate(
     report: Annotated[
         Path, typer.Option(help="Folder for the table, the picture and the figures.")
     ] = Path("training/reports/ablation"),
-    data_name: _Name = "FER2013",
+    data_name: _Name = None,
 ) -> None:
     """Measure what each part of a recipe is worth, by training without it.
 
@@ -468,6 +550,56 @@ def _tables(result: Evaluation) -> Iterator[Table]:
     yield spoilt
 
 
+def _side_by_side(results: Sequence[Evaluation]) -> Table:
+    """A row for each way in which each data set was measured; recalls in the last columns."""
+    from rich.table import Table
+
+    from fer_training.evaluate import EmotionEvaluation
+    from fer_training.report import percent
+
+    table = Table("data", "faces", "error")
+    emotions = [each for each in results if isinstance(each, EmotionEvaluation)]
+    if not emotions:
+        for each in results:
+            figures = each.figures
+            table.add_row(each.conditions.data, str(figures.faces), f"{figures.error:.4f}")
+        return table
+    names = list(emotions[0].figures.counts)
+    table = Table("data", "faces", "accuracy", "macro-F1", "balanced", "ECE", *names)
+    table.title = f"labels as in {emotions[0].conditions.labels or 'training'}; recall by emotion"
+    for each in emotions:
+        rows = {"": each.figures, ", FER+ majority": each.by_votes}
+        for suffix, measured in rows.items():
+            if measured is not None:
+                table.add_row(
+                    f"{each.conditions.data}{suffix}",
+                    str(measured.faces),
+                    *(
+                        percent(share, 1)
+                        for share in (
+                            measured.accuracy,
+                            measured.macro_f1,
+                            measured.balanced,
+                            measured.ece,
+                            *measured.recall.values(),
+                        )
+                    ),
+                )
+        found = each.end_to_end
+        if found is not None:
+            recalls = [value for value in found.recall.values() if value is not None]
+            table.add_row(
+                f"{each.conditions.data}, found by {found.detector}",
+                str(found.faces),
+                percent(found.accuracy, 1),
+                "",
+                percent(sum(recalls) / len(recalls), 1),
+                percent(found.ece, 1),
+                *(percent(share, 1) for share in found.recall.values()),
+            )
+    return table
+
+
 def _confusion_table(figures: EmotionFigures) -> Table:
     from rich.table import Table
 
@@ -486,8 +618,6 @@ def _stderr() -> Console:
 def main() -> None:
     """Run the command line: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    for name in ("lightning", "lightning.pytorch"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         app()
     except FerError as error:

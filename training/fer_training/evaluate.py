@@ -26,6 +26,7 @@ from fer_training.metrics import (
     ReliabilityBin,
     emotion_figures,
     landmark_figures,
+    majority_figures,
     reliability,
 )
 
@@ -40,7 +41,9 @@ class Conditions:
         version: of the trained model.
         precision: of its weights and arithmetic.
         provider: the onnxruntime provider that ran it.
+        data: name of the data.
         split: of the data.
+        labels: the convention of the model's labels; None where it knows only one.
     """
 
     model: str
@@ -48,7 +51,9 @@ class Conditions:
     version: str
     precision: str
     provider: str
+    data: str
     split: str
+    labels: str | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,6 +63,7 @@ class EmotionEvaluation:
     Attributes:
         conditions: what was measured.
         figures: over given crops.
+        by_votes: the same by what most FER+ voters say; None without votes.
         reliability: confidence against accuracy.
         end_to_end: where the faces had to be found first; None where that was not asked for.
     """
@@ -65,12 +71,14 @@ class EmotionEvaluation:
     conditions: Conditions
     figures: EmotionFigures
     reliability: tuple[ReliabilityBin, ...]
+    by_votes: EmotionFigures | None = None
     end_to_end: EndToEndFigures | None = None
 
     def to_dict(self) -> dict[str, object]:
         """Plain values for JSON."""
         return asdict(self.conditions) | {
             "figures": asdict(self.figures),
+            "by_votes": asdict(self.by_votes) if self.by_votes else None,
             "reliability": [asdict(each) for each in self.reliability],
             "end_to_end": asdict(self.end_to_end) if self.end_to_end else None,
         }
@@ -107,16 +115,21 @@ class LandmarksEvaluation:
 Evaluation = EmotionEvaluation | LandmarksEvaluation
 
 
-def open_model(path: Path) -> EmotionModel | LandmarksModel:
+def open_model(path: Path, labels: str | None = None) -> EmotionModel | LandmarksModel:
     """Open a model file of either task.
+
+    Args:
+        path: of the file.
+        labels: the convention of an emotion model's labels; None for its default.
 
     Raises:
         ModelError: it cannot be read or does not keep the model contract.
+        SettingError: it has no such labels.
     """
     content = read_model(path)
     metadata = ModelMetadata.from_props(Session(content, source=str(path)).metadata, str(path))
     kind = EmotionModel if metadata.task == "emotion" else LandmarksModel
-    return kind(content, source=str(path), device="cpu")
+    return kind(content, source=str(path), device="cpu", labels=labels)
 
 
 def evaluate(
@@ -125,6 +138,7 @@ def evaluate(
     split: str,
     truth: GroundTruth,
     *,
+    votes: npt.NDArray[np.float32] | None = None,
     detect: bool = False,
 ) -> Evaluation:
     """Measure a model on one split; every face is given as it is, one crop, no averaging.
@@ -134,6 +148,7 @@ def evaluate(
         faces: a whole set.
         split: which part of it to measure on.
         truth: landmarks of the faces, for a landmark model.
+        votes: share of the FER+ votes of each label, ``[N, 7]``, for an emotion model.
         detect: of an emotion model, measure also what is left where the default detector must find
             the faces first.
 
@@ -149,10 +164,13 @@ def evaluate(
         model.metadata.version,
         model.metadata.precision,
         model.session.provider,
+        faces.name,
         split,
+        model.labels,
     )
     if isinstance(model, EmotionModel):
-        return _evaluate_emotion(model, part, conditions, detect)
+        part_votes = None if votes is None else votes[faces.within(split)]
+        return _evaluate_emotion(model, part, conditions, part_votes, detect)
     return _evaluate_landmarks(model, part, conditions, truth)
 
 
@@ -177,7 +195,11 @@ def check_labels(model: EmotionModel, faces: FaceSet) -> None:
 
 
 def _evaluate_emotion(
-    model: EmotionModel, part: FaceSet, conditions: Conditions, detect: bool
+    model: EmotionModel,
+    part: FaceSet,
+    conditions: Conditions,
+    votes: npt.NDArray[np.float32] | None,
+    detect: bool,
 ) -> EmotionEvaluation:
     check_labels(model, part)
     scores = model.scores(at_model_size(part.images, model))
@@ -185,7 +207,8 @@ def _evaluate_emotion(
         conditions,
         emotion_figures(scores, part.labels, part.label_names),
         reliability(scores, part.labels),
-        end_to_end(Path(model.source), part) if detect else None,
+        None if votes is None else majority_figures(scores, votes, part.label_names),
+        end_to_end(Path(model.source), part, labels=model.labels) if detect else None,
     )
 
 

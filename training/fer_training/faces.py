@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import gzip
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from fer_sdk.errors import DataError
+from fer_sdk.errors import DataError, ImageError
 from fer_sdk.image.crop import centred_square, crop_gray
 from fer_sdk.image.folder import PICTURES
 from fer_sdk.image.load import load_image
@@ -40,7 +40,9 @@ _LABEL_SYNONYMS = {
     "sadness": "sad",
     "surprised": "surprise",
 }
+_OWN_SPLITS = {"Training": "training", "PublicTest": "validation", "PrivateTest": "test"}
 _PIXELS_A_SIDE = 48
+_TOLD = 100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,25 +54,47 @@ class FaceSet:
         labels: int64 ``[N]``, indices into ``label_names``.
         splits: ``[N]`` strings out of ``SPLITS``.
         label_names: the labels in the order of their indices.
+        name: of the data, as a model that is trained on it calls it.
+        files: ``[N]`` paths of the pictures that the crops were made from; None for a CSV file.
+        split_names: what the data itself calls its splits, where that is not as in ``SPLITS``.
     """
 
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
     splits: npt.NDArray[np.str_]
     label_names: tuple[str, ...]
+    name: str = "FER2013"
+    files: npt.NDArray[np.str_] | None = None
+    split_names: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.images)
 
     def take(self, index: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> FaceSet:
         """The faces at ``index`` (a boolean mask or positions), in that order."""
-        return FaceSet(self.images[index], self.labels[index], self.splits[index], self.label_names)
+        return replace(
+            self,
+            images=self.images[index],
+            labels=self.labels[index],
+            splits=self.splits[index],
+            files=None if self.files is None else self.files[index],
+        )
+
+    @property
+    def validation(self) -> str:
+        """The data's own name for its validation split."""
+        return self.split_names.get("PublicTest", "PublicTest")
+
+    def within(self, split: str) -> npt.NDArray[np.bool_]:
+        """Which faces belong to a split, by any of its names, ``[N]``."""
+        known = split if split in SPLITS else _FOLDER_SPLITS.get(split.lower())
+        if known is None:
+            raise DataError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
+        return self.splits == known
 
     def split(self, name: str) -> FaceSet:
         """The faces of one split; empty when the data has none of it."""
-        if name not in SPLITS:
-            raise DataError(f"unknown split {name!r}: use one of {', '.join(SPLITS)}")
-        return self.take(self.splits == name)
+        return self.take(self.within(name))
 
 
 def read_faces(path: str | Path, *, side: int = _PIXELS_A_SIDE) -> FaceSet:
@@ -163,22 +187,46 @@ def _read_folder(path: Path, side: int) -> FaceSet:
     files = [
         (file, _LABEL_SYNONYMS.get(label.name.lower(), label.name.lower()), split)
         for part, split in parts
-        for label in sorted(part.iterdir())
+        for label in _visible(part)
         if label.is_dir()
-        for file in sorted(label.iterdir())
+        for file in _visible(label)
         if file.suffix.lower() in PICTURES
     ]
     if not files:
         raise DataError(f"{path}: holds no pictures in folders named after their labels")
     found = {label for _, label, _ in files}
     names = EMOTIONS if found <= set(EMOTIONS) else tuple(sorted(found))
-    images = np.stack([_face_of(file, side) for file, _, _ in files])
     return FaceSet(
-        images,
+        _faces_of([file for file, _, _ in files], side),
         np.array([names.index(label) for _, label, _ in files], np.int64),
         np.array([split for _, _, split in files]),
         names,
+        name=path.resolve().name,
+        files=np.array([str(file) for file, _, _ in files]),
+        split_names=_OWN_SPLITS,
     )
+
+
+def _visible(folder: Path) -> list[Path]:
+    """What is in a folder, without what editors and systems leave there."""
+    return sorted(file for file in folder.iterdir() if not file.name.startswith((".", "__MACOSX")))
+
+
+def _faces_of(files: list[Path], side: int) -> npt.NDArray[np.uint8]:
+    images, unread = [], []
+    for file in files:
+        try:
+            images.append(_face_of(file, side))
+        except ImageError as error:
+            unread.append(str(error))
+    if unread:
+        told = "\n".join(unread[:_TOLD])
+        more = f"\nand {len(unread) - _TOLD} more" if len(unread) > _TOLD else ""
+        raise DataError(
+            f"{len(unread)} of {len(files)} pictures cannot be read; mend or remove them:\n"
+            f"{told}{more}"
+        )
+    return np.stack(images)
 
 
 def _face_of(file: Path, side: int) -> npt.NDArray[np.uint8]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -32,12 +34,13 @@ from fer_training import checkpoint
 from fer_training.augmentation import Augmentation
 from fer_training.calibration import fit_temperature, fit_vector_scaling
 from fer_training.checkpoint import Checkpoint
+from fer_training.conventions import figures_by_split, with_conventions
 from fer_training.crop_geometry import MeasuredGeometry
 from fer_training.faces import FaceSet
 from fer_training.fetch import file_sha256
 from fer_training.ground_truth import GroundTruth
 from fer_training.json_file import write_json
-from fer_training.metrics import emotion_figures, landmark_figures
+from fer_training.metrics import landmark_figures
 from fer_training.modules import (
     SHOWN,
     Batch,
@@ -52,7 +55,7 @@ from fer_training.pretrained import NORMALISATION, start_from_imagenet
 from fer_training.recipe import EmotionRecipe, LandmarksRecipe, Recipe
 from fer_training.sampling import EpochSampler
 from fer_training.teachers import Teachers
-from fer_training.votes import label_probabilities
+from fer_training.votes import label_probabilities, usage_shift
 
 MODEL_FILE = "model.safetensors"
 METRICS_FILE = "metrics.json"
@@ -60,6 +63,11 @@ EPOCHS_FILE = "epochs.jsonl"
 _RECIPE_FILE = "recipe.json"
 _LAST = "last.ckpt"
 _TAUGHT_FILE = "taught.npy"
+
+_LICENCES = {
+    "FER2013": "see the model card: trained on FER2013, for research",
+    "other": "that of its training data",
+}
 
 _log = logging.getLogger(__name__)
 
@@ -74,9 +82,10 @@ class Run:
 
     Attributes:
         folder: gets the recipe, a line per epoch, the resumable checkpoint and the final model.
-        data_name: what the training data is called in the model.
+        data_name: what the training data is called in the model; None for its own name.
         version: of the model that comes out.
-        licence: under which terms its weights may be used.
+        licence: under which terms its weights may be used; None: the terms of the data, and of the
+            weights that it starts from.
         start: a checkpoint whose weights it starts from; None for those that the recipe says.
         teachers: checkpoints of emotion networks that teach this one.
         save_every: after how many epochs the resumable checkpoint is written anew. On a GPU, where
@@ -85,9 +94,9 @@ class Run:
     """
 
     folder: Path
-    data_name: str
+    data_name: str | None = None
     version: str = "0.1.0"
-    licence: str = "see the model card: trained on FER2013, for research"
+    licence: str | None = None
     start: Path | None = None
     teachers: tuple[Path, ...] = ()
     save_every: int = 1
@@ -112,20 +121,18 @@ def train_emotion(
         DataError: the faces cannot be trained on, or the folder holds a run of another recipe.
         Interrupted: by the user; the same call goes on from the last whole epoch.
     """
+    if len(faces.label_names) < 2:
+        raise DataError(
+            f"all faces have the label {faces.label_names[0]!r}: an emotion network needs faces of "
+            "two labels or more"
+        )
     parts = _begin(faces, recipe, run)
     images = _resized(faces.images, recipe.input_size)
-    hard = np.eye(len(faces.label_names), dtype=np.float32)[faces.labels]
-    targets = hard
-    if votes is not None:
-        voted = votes.sum(axis=1, keepdims=True) > 0
-        said = label_probabilities(votes, faces.labels, parts.train)
-        targets = np.where(voted, (1 - recipe.votes) * hard + recipe.votes * said, hard)
+    targets = _soft_labels(faces, votes, parts, recipe)
     counts = np.bincount(faces.labels[parts.train], minlength=len(faces.label_names))
-    weights = (
-        torch.tensor(counts.sum() / (len(counts) * counts), dtype=torch.float32)
-        if recipe.class_weights == "balanced"
-        else None
-    )
+    weights = None
+    if recipe.class_weights == "balanced":
+        weights = torch.tensor(counts.sum() / (len(counts) * counts), dtype=torch.float32)
     mean, std = _normalisation(images[parts.train], recipe, run)
     architecture = Architecture(
         task="emotion",
@@ -146,7 +153,13 @@ def train_emotion(
         targets[parts.train] *= 1 - recipe.distill
         targets[parts.train] += recipe.distill * taught
         teachers = None
-    module = EmotionModule(architecture, recipe, Augmentation(recipe, measured), weights, teachers)
+    shift = None
+    if votes is not None and recipe.ferplus:
+        shift = torch.from_numpy(usage_shift(votes, faces.labels, parts.train))
+        targets = np.concatenate([targets, votes], axis=1)
+    module = EmotionModule(
+        architecture, recipe, Augmentation(recipe, measured), weights, teachers, shift
+    )
     sampler = EpochSampler(faces.labels[parts.train], recipe.sampling, recipe.seed)
     _fit(
         module,
@@ -155,14 +168,13 @@ def train_emotion(
         recipe,
         run,
     )
+    name = run.data_name or faces.name
     unscaled = Checkpoint(
         architecture=architecture,
         labels=faces.label_names,
         crop=measured.geometry,
-        training_data=run.data_name,
-        version=run.version,
-        licence=run.licence,
         recipe=recipe.to_dict(),
+        **_origin(run, name if votes is None else f"{name} with FER+ votes"),
     )
     holdout_labels = torch.from_numpy(faces.labels[parts.holdout])
     if recipe.calibration == "vector":
@@ -172,26 +184,15 @@ def train_emotion(
     network = _rounded(module.network, unscaled, run)
     holdout_logits = outputs(network, architecture, images[parts.holdout])
     temperature = fit_temperature(holdout_logits, holdout_labels)
-    figures = {}
-    for name, index in (
-        ("holdout", parts.holdout),
-        ("PublicTest", np.flatnonzero(faces.splits == "PublicTest")),
-    ):
-        if len(index):
-            logits = (
-                holdout_logits
-                if name == "holdout"
-                else outputs(network, architecture, images[index])
-            )
-            scores = torch.softmax(logits / temperature, dim=1).numpy()
-            figures[name] = emotion_figures(scores, faces.labels[index], faces.label_names)
+    described = replace(unscaled, temperature=temperature)
+    if votes is not None:
+        described = with_conventions(
+            described, holdout_logits, votes[parts.holdout], recipe.vote_shift, recipe.labels
+        )
+    figures = figures_by_split(network, described, faces, votes, parts.holdout)
     return _finish(
         network,
-        replace(
-            unscaled,
-            temperature=temperature,
-            metrics={name: each.summary() for name, each in figures.items()},
-        ),
+        replace(described, metrics={name: each.summary() for name, each in figures.items()}),
         {name: asdict(each) for name, each in figures.items()},
         parts,
         run,
@@ -244,16 +245,17 @@ def train_landmarks(faces: FaceSet, truth: GroundTruth, recipe: LandmarksRecipe,
         architecture=architecture,
         labels=LANDMARKS,
         crop=measured.geometry,
-        training_data=run.data_name,
-        version=run.version,
-        licence=run.licence,
         recipe=recipe.to_dict(),
+        **_origin(run, run.data_name or f"{faces.name} with landmarks by MediaPipe"),
     )
     network = _rounded(module.network, bare, run)
     figures = {}
     for name, index in (
         ("holdout", holdout),
-        ("PublicTest", np.flatnonzero(faces.splits == "PublicTest")),
+        (
+            faces.validation,
+            np.flatnonzero(faces.splits == "PublicTest"),
+        ),
     ):
         if known[index].any():
             predicted = outputs(network, architecture, images[index]).numpy()
@@ -373,10 +375,36 @@ def _claim(run: Run, recipe: Recipe, settings: Mapping[str, Any]) -> None:
     write_json(path, settings)
 
 
+def _soft_labels(
+    faces: FaceSet, votes: npt.NDArray[np.float32] | None, parts: Parts, recipe: EmotionRecipe
+) -> npt.NDArray[np.float32]:
+    hard = np.eye(len(faces.label_names), dtype=np.float32)[faces.labels]
+    if votes is None:
+        return hard
+    voted = votes.sum(axis=1, keepdims=True) > 0
+    said = label_probabilities(votes, faces.labels, parts.train)
+    return np.where(voted, (1 - recipe.votes) * hard + recipe.votes * said, hard)
+
+
 def _hash_of(teacher: Path) -> str:
     if not teacher.is_file():
         raise DataError(f"{teacher}: no such checkpoint")
     return file_sha256(teacher)
+
+
+def _origin(run: Run, data: str) -> dict[str, Any]:
+    """What the model says of where it comes from."""
+    licence = _LICENCES["FER2013"] if data.startswith("FER2013") else _LICENCES["other"]
+    if run.start is not None:
+        before = checkpoint.load(run.start)[1]
+        if before.training_data != data:
+            data = f"{data}, after {before.training_data}"
+            licence = before.licence
+    return {
+        "training_data": data,
+        "version": run.version,
+        "licence": run.licence or licence,
+    }
 
 
 def _resized(images: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
@@ -514,14 +542,15 @@ def _fit(
         use_distributed_sampler=False,
     )
     try:
-        trainer.fit(
-            module,
-            training,
-            holdout,
-            ckpt_path=last if last.exists() else None,
-            # Our own file, which holds the optimiser's and the callbacks' state.
-            weights_only=False,
-        )
+        with _without_noise():
+            trainer.fit(
+                module,
+                training,
+                holdout,
+                ckpt_path=last if last.exists() else None,
+                # Our own file, which holds the optimiser's and the callbacks' state.
+                weights_only=False,
+            )
     except SystemExit as stop:
         # Lightning turns Ctrl-C into an exit of its own.
         raise Interrupted(
@@ -530,6 +559,17 @@ def _fit(
     if recipe.keep == "best":
         stored = torch.load(keeper.best_model_path, map_location="cpu", weights_only=False)
         module.load_state_dict(stored["state_dict"])
+
+
+@contextlib.contextmanager
+def _without_noise() -> Iterator[None]:
+    """Keep back what Lightning says of itself and of folders, which nobody can act on."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+        warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        yield
 
 
 def _start_from(network: nn.Module, path: Path, architecture: Architecture) -> None:

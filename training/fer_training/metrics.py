@@ -25,6 +25,7 @@ class EmotionFigures:
         macro_f1: mean over the labels of F1.
         ece: expected calibration error over 15 bins of confidence, as a fraction.
         log_loss: mean negative log of the label's score.
+        balanced: mean over the labels of recall.
         recall: of each label, by name; None where the data has no face of it.
         precision: of each label, by name; None where it was never given.
         counts: faces of each label, by name.
@@ -36,6 +37,7 @@ class EmotionFigures:
     macro_f1: float
     ece: float
     log_loss: float
+    balanced: float
     recall: dict[str, float | None]
     precision: dict[str, float | None]
     counts: dict[str, int]
@@ -76,11 +78,28 @@ def emotion_figures(
             )
         ),
         log_loss=float(log_loss(labels, exact, labels=every)),
+        balanced=float(np.mean([right[index] / truly[index] for index in present])),
         recall={n: _ratio(right[i], truly[i]) for i, n in enumerate(names)},
         precision={n: _ratio(right[i], said[i]) for i, n in enumerate(names)},
         counts={n: int(truly[i]) for i, n in enumerate(names)},
         confusion=[[int(cell) for cell in row] for row in confusion],
     )
+
+
+def majority_figures(
+    scores: npt.NDArray[np.float32], votes: npt.NDArray[np.float32], names: Sequence[str]
+) -> EmotionFigures:
+    """Figures for scores ``[N, L]`` by what most voters say of each face.
+
+    Args:
+        scores: each row sums to 1.
+        votes: shares of the FER+ votes, ``[N, L]``. Faces for which two labels got as many, or
+            none got any, are left out.
+        names: of the labels.
+    """
+    most = votes.max(axis=1, keepdims=True)
+    alone = (most[:, 0] > 0) & ((votes == most).sum(axis=1) == 1)
+    return emotion_figures(scores[alone], votes[alone].argmax(axis=1), names)
 
 
 @dataclass(frozen=True, slots=True)

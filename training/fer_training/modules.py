@@ -99,7 +99,11 @@ class TrainingModule(LightningModule):
 
 
 class EmotionModule(TrainingModule):
-    """Cross-entropy against soft targets ``[N, L]``, and what teachers say of the same faces."""
+    """Cross-entropy against soft targets ``[N, L]``, and what teachers say of the same faces.
+
+    With a ``shift`` ``[L]`` the targets are ``[N, 2L]``: behind those by the labels, the shares of
+    the FER+ votes, for which the shift is added to the logits.
+    """
 
     def __init__(
         self,
@@ -108,14 +112,18 @@ class EmotionModule(TrainingModule):
         augmentation: Augmentation,
         class_weights: torch.Tensor | None,
         teachers: Teachers | None = None,
+        shift: torch.Tensor | None = None,
     ) -> None:
         super().__init__(architecture, recipe, augmentation)
         self.emotion_recipe = recipe
         self.teachers = teachers
         labels = architecture.outputs
-        self.mixup = v2.MixUp(alpha=recipe.mixup, num_classes=labels) if recipe.mixup else None
+        columns = labels if shift is None else 2 * labels
+        self.mixup = v2.MixUp(alpha=recipe.mixup, num_classes=columns) if recipe.mixup else None
         self.class_weights: torch.Tensor | None
         self.register_buffer("class_weights", class_weights, persistent=False)
+        self.shift: torch.Tensor | None
+        self.register_buffer("shift", shift, persistent=False)
         # Their checks of every batch would make the CPU wait for the GPU at each step.
         self.train_accuracy = MulticlassAccuracy(labels, average="micro", validate_args=False)
         self.holdout_accuracy = MulticlassAccuracy(labels, average="micro", validate_args=False)
@@ -127,19 +135,30 @@ class EmotionModule(TrainingModule):
             self.teachers.to(self.device)
 
     def training_step(self, batch: Batch, _index: int) -> torch.Tensor:
-        """One step on faces uint8 ``[N, S, S]`` and soft targets ``[N, L]``."""
+        """One step on faces uint8 ``[N, S, S]`` and soft targets."""
         faces, targets = batch
         varied, _ = self.augmentation(faces, size=self.training_size)
         if self.mixup is not None:
             mixed, targets = self.mixup(varied[:, None], targets)
             varied = mixed[:, 0]
         logits = self(varied)
+        targets, votes = (
+            targets.split(logits.shape[1], dim=1)
+            if self.shift is not None
+            else (
+                targets,
+                None,
+            )
+        )
         loss = cross_entropy(
             logits,
             targets,
             weight=self.class_weights,
             label_smoothing=self.emotion_recipe.label_smoothing,
         )
+        if self.shift is not None and votes is not None:
+            share = self.emotion_recipe.ferplus
+            loss = (1 - share) * loss + share * cross_entropy(logits + self.shift, votes)
         if self.teachers is not None:
             share, temperature = (
                 self.emotion_recipe.distill,

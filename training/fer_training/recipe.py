@@ -34,6 +34,10 @@ class Recipe:
         erasing: probability that a rectangle of the face is blotted out.
         noise: largest standard deviation of added Gaussian noise, in gray levels.
         low_resolution: probability that a face is shrunk to as little as half its size and back.
+        blur: largest standard deviation of a Gaussian blur, in pixels.
+        gamma: largest exponent that the light is raised to, as its natural logarithm; every second
+            face gets darker, the others brighter.
+        jpeg: probability that a face is compressed as a JPEG of a quality between 20 and 90.
         small_epochs: how many epochs, at the beginning, train on smaller faces, which is faster
             (progressive learning: Tan and Le, "EfficientNetV2", ICML 2021).
         small_size: side of the faces in those epochs, in pixels.
@@ -68,6 +72,9 @@ class Recipe:
     erasing: float = 0.0
     noise: float = 0.0
     low_resolution: float = 0.0
+    blur: float = 0.0
+    gamma: float = 0.0
+    jpeg: float = 0.0
     small_epochs: int = 0
     small_size: int = 32
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -165,6 +172,13 @@ class EmotionRecipe(Recipe):
         label_smoothing: share of each target that is spread evenly over the labels.
         votes: share of each target that is what the FER+ votes, where they are given, make of the
             label; see ``votes.label_probabilities``.
+        ferplus: share of the loss by which the network learns the votes as they are, beside the
+            labels: of both it gives the same logits, but for a constant of each label, which is
+            how much more often voters use the word than the labels do.
+        labels: the convention that the model answers by where none is asked for, if FER+ votes are
+            given: ``"fer2013"``, its training labels, or ``"ferplus"``, as voters use them.
+        vote_shift: share of the shift with which the scores suit the votes for the held-out faces
+            best. Eight tenths of it give the best calibration by the majority of the voters.
         mixup: alpha of Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018; 0
             for none.
         class_weights: ``"balanced"`` weighs the loss of each label by the inverse of its count.
@@ -185,6 +199,9 @@ class EmotionRecipe(Recipe):
     attention: bool = True
     label_smoothing: float = 0.1
     votes: float = 0.25
+    ferplus: float = 0.0
+    labels: Literal["fer2013", "ferplus"] = "ferplus"
+    vote_shift: float = 0.8
     mixup: float = 0.0
     class_weights: Literal["none", "balanced"] = "none"
     calibration: Literal["temperature", "vector"] = "temperature"
@@ -225,6 +242,11 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "erasing": (0, 1),
     "low_resolution": (0, 1),
     "noise": (0, 255),
+    "blur": (0, 10),
+    "gamma": (0, 2),
+    "jpeg": (0, 1),
+    "ferplus": (0, 1),
+    "vote_shift": (0, 1),
     "learning_rate": (1e-8, 100),
     "momentum": (0, 0.9999),
     "beta2": (0, 0.999999),

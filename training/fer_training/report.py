@@ -34,12 +34,13 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / FIGURES_FILE, evaluation.to_dict())
     about = evaluation.conditions
-    title = f"{about.model} on {about.split}"
+    title = f"{about.model} on {about.data}, {about.split}"
     lines = [
         f"# {title}",
         "",
         f"Version {about.version}, {about.precision} on {about.provider}, sha256 "
-        f"`{about.sha256}`. {evaluation.figures.faces} faces, one crop each, no averaging.",
+        f"`{about.sha256}`. {evaluation.figures.faces} faces, one crop each, no averaging."
+        + (f" Labels as in {about.labels}." if about.labels else ""),
         "",
     ]
     if isinstance(evaluation, EmotionEvaluation):
@@ -61,14 +62,17 @@ def _emotion(evaluation: EmotionEvaluation, folder: Path, title: str) -> list[st
         evaluation.reliability, figures.ece, title, folder / "reliability.png"
     )
     plots.per_class(figures, title, folder / "classes.png")
+    measured = [figures, *([evaluation.by_votes] if evaluation.by_votes else [])]
     lines = [
         *_table(
-            ("figure", "value"),
+            ("figure", "value", "by the FER+ majority")[: 1 + len(measured)],
             [
-                ("accuracy", percent(figures.accuracy)),
-                ("macro-F1", percent(figures.macro_f1)),
-                ("expected calibration error, 15 bins", percent(figures.ece)),
-                ("log loss", f"{figures.log_loss:.3f}"),
+                ("faces", *(str(each.faces) for each in measured)),
+                ("accuracy", *(percent(each.accuracy) for each in measured)),
+                ("macro-F1", *(percent(each.macro_f1) for each in measured)),
+                ("balanced accuracy", *(percent(each.balanced) for each in measured)),
+                ("expected calibration error, 15 bins", *(percent(e.ece) for e in measured)),
+                ("log loss", *(f"{each.log_loss:.3f}" for each in measured)),
             ],
         ),
         "## By emotion",
@@ -93,8 +97,10 @@ def _emotion(evaluation: EmotionEvaluation, folder: Path, title: str) -> list[st
         *lines,
         "## End to end",
         "",
-        f"The same faces with a margin of {percent(found.margin, 0)} of mean gray, found by "
-        f"{found.detector} and cropped by the pipeline. A face that was not found counts as wrong.",
+        ("The pictures" if found.margin is None else "The same faces")
+        + ("" if found.margin is None else f" with a margin of {percent(found.margin, 0)} of gray")
+        + f", found by {found.detector} and cropped by the pipeline. A face that was not found "
+        "counts as wrong.",
         "",
         *_table(
             ("figure", "given crops", "end to end"),
@@ -102,6 +108,7 @@ def _emotion(evaluation: EmotionEvaluation, folder: Path, title: str) -> list[st
                 ("found", "", percent(found.found)),
                 ("accuracy, of all", percent(figures.accuracy), percent(found.accuracy)),
                 ("accuracy, of the found", "", percent(found.accuracy_found)),
+                ("expected calibration error", percent(figures.ece), percent(found.ece)),
                 *(
                     (f"recall of {name}", percent(figures.recall[name]), percent(recall))
                     for name, recall in found.recall.items()

@@ -96,3 +96,25 @@ def label_probabilities(
     said = np.zeros_like(votes)
     said[:, translation.classes_] = translation.predict_proba(evidence)
     return said
+
+
+def usage_shift(
+    votes: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.int64],
+    training: npt.NDArray[np.int64],
+) -> npt.NDArray[np.float32]:
+    """How much more often voters use each word than the labels do: what a logit must be raised by.
+
+    Args:
+        votes: what ``read_votes`` gave, ``[N, 7]``.
+        labels: of the same faces, ``[N]``.
+        training: positions of the faces that are counted.
+
+    Returns:
+        float32 ``[7]``: the logarithm of the label's share of the votes, divided by its share of
+        the labels.
+    """
+    voted = training[votes[training].sum(axis=1) > 0]
+    by_votes = votes[voted].sum(axis=0) + 1
+    by_labels = np.bincount(labels[voted], minlength=votes.shape[1]) + 1
+    return np.log(by_votes / by_labels).astype(np.float32)

@@ -33,7 +33,8 @@ from fer_bench.measure.subjects import NAME, Subject, model_file
 from fer_bench.quality.scenes import Picture
 from fer_bench.results.result import Conditions, Scenario, Skipped
 from fer_sdk.errors import ModelError
-from fer_sdk.models.networks import EmotionModel, LandmarksModel
+from fer_sdk.models.emotion import EmotionModel
+from fer_sdk.models.landmarks import LandmarksModel
 
 THREE_CALLS = "three inference calls"
 """The stage of the scenario ``inference``."""

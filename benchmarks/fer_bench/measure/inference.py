@@ -14,7 +14,8 @@ from fer_bench.measure.subjects import Subject, detector_file
 from fer_bench.quality.scenes import Picture
 from fer_sdk.detectors import Detector, DetectorName, open_detector
 from fer_sdk.image.crop import crop_gray
-from fer_sdk.models.networks import EmotionModel, LandmarksModel
+from fer_sdk.models.emotion import EmotionModel
+from fer_sdk.models.landmarks import LandmarksModel
 from fer_sdk.models.session import Session
 
 Faces = npt.NDArray[np.uint8]

@@ -11,7 +11,8 @@ from fer_bench.measure.series import Clock
 from fer_sdk import FerPipeline
 from fer_sdk.detectors.base import Detection, Detector
 from fer_sdk.image.load import ImageLike
-from fer_sdk.models.networks import EmotionModel, LandmarksModel
+from fer_sdk.models.emotion import EmotionModel
+from fer_sdk.models.landmarks import LandmarksModel
 
 _TIMED = ("read", "detect", "crop", "landmarks", "align", "emotion")
 STAGES = (*_TIMED, "other", "end to end")

@@ -12,7 +12,7 @@ from typing import ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from fer_sdk.errors import ModelError
+from fer_sdk.errors import ModelError, SettingError
 from fer_sdk.models.metadata import INPUT, OUTPUT, ModelMetadata, Task, check_seal
 from fer_sdk.models.providers import Device
 from fer_sdk.models.session import Session, read_model
@@ -29,6 +29,8 @@ class Model(ABC):
         sha256: hash of the file.
         metadata: what the file says about itself.
         session: what runs it, with its ``provider``, ``device`` and ``threads``.
+        labels: the convention by which its labels are used; None where it knows only one.
+        shift: what that adds to the logarithms of the graph's scores; see ``ModelMetadata``.
     """
 
     task: ClassVar[Task]
@@ -41,6 +43,7 @@ class Model(ABC):
         device: Device | str = "auto",
         threads: int | None = None,
         provider_options: Mapping[str, str] | None = None,
+        labels: str | None = None,
     ) -> None:
         """Open a model and see that it keeps the contract.
 
@@ -50,12 +53,15 @@ class Model(ABC):
             device: where to run it.
             threads: onnxruntime's threads; None takes every core there is.
             provider_options: onnxruntime's options for the provider of the named device.
+            labels: the convention by which the labels are used, one of ``metadata.conventions``;
+                None takes ``metadata.convention``.
 
         Raises:
             ModelError: not a model of ours, a damaged one, one of another task, or one whose input
                 or output is not what the contract says.
             DeviceUnavailableError: the named device is not where it would run.
-            SettingError: no such device, fewer than one thread, or options for no named device.
+            SettingError: no such device, fewer than one thread, or options for no named
+                device, or labels by a convention that the model does not know.
         """
         self.source = source
         self.sha256 = hashlib.sha256(content).hexdigest()
@@ -72,6 +78,12 @@ class Model(ABC):
             raise ModelError(
                 f"{source}: a model for {self.metadata.task}, where one for {self.task} is needed"
             )
+        known = self.metadata.conventions
+        if labels is not None and labels not in known:
+            names = " or ".join(f'"{name}"' for name in known) or "none"
+            raise SettingError(f"{source}: has no labels {labels!r}: use {names}")
+        self.labels = labels or self.metadata.convention
+        self.shift = known.get(self.labels or "", (0.0,) * len(self.metadata.labels))
         self._check_input()
         self._check_output()
 
@@ -83,6 +95,7 @@ class Model(ABC):
         device: Device | str = "auto",
         threads: int | None = None,
         provider_options: Mapping[str, str] | None = None,
+        labels: str | None = None,
     ) -> Self:
         """Open a model file; arguments and errors as of the class."""
         return cls(
@@ -91,6 +104,7 @@ class Model(ABC):
             device=device,
             threads=threads,
             provider_options=provider_options,
+            labels=labels,
         )
 
     def _check_input(self) -> None:

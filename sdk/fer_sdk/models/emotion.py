@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
 from fer_sdk.errors import ModelError
 from fer_sdk.models.base import Model
+
+# A score that underflowed to zero must not stay there when the label is raised.
+_LEAST_SCORE = 1e-12
+
+
+def shift_scores(
+    scores: npt.NDArray[np.float32], shift: Sequence[float]
+) -> npt.NDArray[np.float32]:
+    """Scores ``[N, L]`` by another convention: see ``ModelMetadata.conventions``."""
+    if not any(shift):
+        return scores
+    weighed = np.maximum(scores, _LEAST_SCORE) * np.exp(np.array(shift, np.float32))
+    return np.asarray(weighed / weighed.sum(axis=1, keepdims=True), np.float32)
 
 
 class EmotionModel(Model):
@@ -26,6 +41,10 @@ class EmotionModel(Model):
         Raises:
             ModelError: faces of another shape, or onnxruntime fails.
         """
+        return shift_scores(self.graph_scores(faces), self.shift)
+
+    def graph_scores(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """As ``scores``, by the training labels whatever the convention."""
         return self._run(faces)
 
     def _shape(self) -> tuple[int, ...]:

@@ -37,6 +37,9 @@ value. Files without it are read as well; it finds damage, and proves nothing of
 
 _UNSEALED = "0" * 64
 
+# Files of before there were conventions have none.
+_ABSENT = {"conventions": "{}", "convention": "null"}
+
 
 @dataclass(frozen=True, slots=True)
 class ModelMetadata:
@@ -56,6 +59,10 @@ class ModelMetadata:
         git_commit: the source that exported it; None where that was not known.
         tools: versions of the packages that exported it.
         licence: under which terms the weights may be used.
+        conventions: ways in which people use the labels, by name: what each adds to the logarithms
+            of the scores that the graph gives, before they are made to sum to 1 again. Empty where
+            the model knows only that of its training labels.
+        convention: the one that is used where none is asked for; None for the graph's own scores.
     """
 
     task: Task
@@ -71,6 +78,8 @@ class ModelMetadata:
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     git_commit: str | None = None
     tools: Mapping[str, str] = field(default_factory=dict)
+    conventions: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    convention: str | None = None
 
     def to_props(self) -> dict[str, str]:
         """As ``metadata_props``: one JSON value per field."""
@@ -105,7 +114,7 @@ class ModelMetadata:
             )
         values: dict[str, Any] = {}
         for part in fields(cls):
-            text = props.get(f"{_PREFIX}{part.name}")
+            text = props.get(f"{_PREFIX}{part.name}", _ABSENT.get(part.name))
             if text is None:
                 raise ModelError(f"{source}: its metadata lacks {_PREFIX}{part.name}")
             try:
@@ -200,11 +209,29 @@ def _checked(values: dict[str, Any], source: str) -> ModelMetadata:
         require(isinstance(values[name], dict), name, "an object")
     commit = values["git_commit"]
     require(commit is None or isinstance(commit, str), "git_commit", "null or a text")
+    conventions = values["conventions"]
+    require(
+        isinstance(conventions, dict)
+        and all(
+            isinstance(shift, list)
+            and len(shift) == len(labels)
+            and all(_is_number(value) and abs(value) <= 20 for value in shift)
+            for shift in conventions.values()
+        ),
+        "conventions",
+        "a list of numbers from -20 to 20 for each name, one for each label",
+    )
+    require(
+        values["convention"] is None or values["convention"] in conventions,
+        "convention",
+        "null or one of the conventions",
+    )
     return ModelMetadata(
         task=cast(Task, task),
         labels=tuple(labels),
         input_size=size,
         crop=CropGeometry(**crop),
+        conventions={name: tuple(shift) for name, shift in conventions.items()},
         precision=cast(Precision, precision),
         **{
             name: values[name]
@@ -217,6 +244,7 @@ def _checked(values: dict[str, Any], source: str) -> ModelMetadata:
                 "metrics",
                 "git_commit",
                 "tools",
+                "convention",
             )
         },
     )
