@@ -202,7 +202,7 @@ class Seen:
     @property
     def rate(self) -> float:
         """Frames a second."""
-        from fer_sdk.video.read import USUAL_RATE
+        from fer_sdk.video.container import USUAL_RATE
 
         return (self.frames - 1) / self.time if self.frames > 1 and self.time > 0 else USUAL_RATE
 

@@ -1,170 +1,322 @@
-"""What kind of file a video is in, and whether it is all there."""
+"""Videos as FFmpeg opens them, by PyAV: each as itself, never as a way to other files."""
 
 from __future__ import annotations
 
-import os
-import struct
+import math
+import re
+import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import BinaryIO, Literal
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, BinaryIO, cast
 
-Kind = Literal["avi", "mp4", "matroska", "text", "other"]
+import cv2
+import numpy as np
+import numpy.typing as npt
 
-COUNTED: tuple[Kind, ...] = ("avi", "mp4")
-"""Those that know the number of their frames; others know no more than their length in time."""
+from fer_sdk.cpu_count import usable_cores
+from fer_sdk.errors import VideoError
 
-_EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
-_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
-_LETTERS = bytes({*range(0x20, 0x100), *b"\t\n\r\f\x1b"})
-_LOOKED_AT = 4096
-_MOST_BOXES = 100_000
-_LARGEST_INDEX = 2**26
+if TYPE_CHECKING:
+    from av import Packet, VideoFrame
+    from av.container import InputContainer
+    from av.filter import Graph
+    from av.stream import Stream
+    from av.video.stream import VideoStream
+
+USUAL_RATE = 30.0
+"""Frames a second of what does not tell."""
+
+HIGHEST_RATE = 1e5
+
+_FORMATS = (
+    *("avi", "mov", "matroska", "mpegts", "mpeg", "flv", "ogg", "asf", "mxf", "nut", "rm", "wtv"),
+    *("ivf", "dv", "gif", "apng", "mjpeg", "yuv4mpegpipe"),
+    *("mpegvideo", "m4v", "h263", "h264", "hevc", "vvc", "obu", "av1", "vc1"),
+    # Music: opened only to say that there is no video in it.
+    *("mp3", "flac", "wav", "aac"),
+)
+# A stream may lead to other addresses, as HLS does, but never to a file of this machine.
+_STREAM_FORMATS = ("rtsp", "sdp", "rtp", "hls", "mpjpeg", "live_flv")
+_STREAM_PROTOCOLS = (
+    *("http", "https", "httpproxy", "tcp", "tls", "udp", "crypto"),
+    *("rtp", "srtp", "rtsp", "rtsps", "rtmp", "rtmps", "rtmpt", "srt"),
+)
+_ADDRESS = re.compile(r"(https?|rtsps?|rtmps?|udp|srt)://", re.IGNORECASE)
+_OPENING_SECONDS, _READING_SECONDS = 15.0, 10.0
+_LATEST = 0.5
+# Each decoder thread holds a frame.
+_MOST_THREADS = 4
+_ALMOST_ALL, _LAST_FRAMES = 0.98, 2
+_TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, -90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180}
 
 
-def container(path: Path) -> Kind:
-    """What kind of file it is, by its first bytes.
+def is_address(source: object) -> bool:
+    """Whether it is a URL of a video, to which a connection is opened."""
+    return isinstance(source, str) and _ADDRESS.match(source) is not None
+
+
+class Film:
+    """An open video: its facts, and its frames from the first to the last, once.
+
+    Args:
+        source: a file, which is read from its start where it can be, or a URL.
+        name: what errors call it.
+        max_pixels: larger frames are refused.
+
+    Attributes:
+        rate: frames a second.
+        duration: in seconds; None where the video does not tell.
 
     Raises:
-        OSError: it cannot be read.
+        VideoError: it cannot be opened, or PyAV is not installed.
     """
-    with path.open("rb") as file:
-        start = file.read(_LOOKED_AT)
-    if start[:4] == b"RIFF":
-        return "avi"
-    if start[:4] == _EBML:
-        return "matroska"
-    if start[4:8] in _BOXES:
-        return "mp4"
-    # Raw video begins with a line of text too.
-    raw = start.startswith(b"YUV4MPEG2 ")
-    return "other" if raw or start.translate(None, _LETTERS) else "text"
+
+    def __init__(self, source: BinaryIO | str, name: str, max_pixels: int | None = None) -> None:
+        self._name, self._max_pixels = name, max_pixels
+        self._container = _open(source, name)
+        try:
+            self._stream = _video_stream(self._container, name)
+            context = self._stream.codec_context
+            self._check_size(context.width, context.height)
+        except BaseException:
+            self.close()
+            raise
+        context.thread_type = "AUTO"
+        context.thread_count = min(usable_cores(), _MOST_THREADS)
+        # A container may claim its clock's unit as its rate.
+        rates = (self._stream.average_rate, self._stream.guessed_rate)
+        self.rate = min((float(rate) for rate in rates if rate), default=USUAL_RATE)
+        if not 0 < self.rate <= HIGHEST_RATE:
+            self.rate = USUAL_RATE
+        of_stream, of_all = self._stream.duration, self._container.duration
+        if of_stream is not None and self._stream.time_base is not None:
+            self.duration: float | None = float(of_stream * self._stream.time_base)
+        else:
+            self.duration = None if of_all is None else of_all / 1e6
+        self._is_live = isinstance(source, str) and of_all is None
+        # What a camera sends does not wait: who is late leaves some out.
+        self._is_pushed = self._is_live and not str(source).lower().startswith("http")
+
+    def close(self) -> None:
+        self._container.close()
+
+    def frames(self) -> Iterator[tuple[float, npt.NDArray[np.uint8]]]:
+        """Time in seconds, which is NaN where there is none, and RGB uint8 ``[H, W, 3]``.
+
+        Interlaced frames come deinterlaced, and those of a turned camera upright.
+
+        Raises:
+            VideoError: the video is damaged or cut, which shows after its last frame; or a frame is
+                larger than ``max_pixels``.
+        """
+        count, moment, soonest = 0, 0.0, math.inf
+        reader = _Reader(self._container, self._stream)
+        for frame in reader.frames():
+            self._check_size(frame.width, frame.height)
+            moment = reader.seconds(frame)
+            if self._is_pushed:
+                lag = time.monotonic() - moment
+                soonest = min(soonest, lag)
+                if lag - soonest > _LATEST:
+                    continue
+            yield moment, _pixels(frame)
+            count += 1
+        if self._is_live:
+            raise VideoError(
+                f"{self._name} gives no {'more ' if count else ''}frames, after {count}: see that "
+                "it can still be reached"
+            )
+        if not count:
+            raise VideoError(
+                f"{self._name}: holds no frame that can be decoded: it is damaged or cut"
+            )
+        if reader.is_cut(self.rate):
+            raise VideoError(
+                f"{self._name}: the file is cut: it ends after {count} frames, at {moment:.2f} s, "
+                "before its container does"
+            )
+        if reader.lost:
+            raise VideoError(
+                f"{self._name}: damaged: only {count} of {count + reader.lost} frames can be "
+                f"decoded, to {moment:.2f} s"
+            )
+
+    def _check_size(self, width: int, height: int) -> None:
+        if self._max_pixels is not None and width * height > self._max_pixels:
+            raise VideoError(
+                f"{self._name}: frames of {width}x{height} are more than the {self._max_pixels} "
+                "pixels that are decoded; make them smaller, or raise max_pixels"
+            )
 
 
-def is_cut(path: Path) -> bool:
-    """Whether a file ends before its container does.
+class _Reader:
+    """Decodes a video, and keeps account of what should have been there."""
 
-    AVI (RIFF), MP4 and QuickTime (ISO base media), and Matroska and WebM (EBML) are known; of other
-    files, and of those that were written live without a length, nobody can tell: False.
+    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
+        self._container, self._stream = container, stream
+        self._start: float | None = None
+        if stream.start_time is not None and stream.time_base is not None:
+            self._start = float(stream.start_time * stream.time_base)
+        self._end = 0.0
+        self._torn: dict[int, bool] = {}
+        self._deinterlacer: _Deinterlacer | None = None
+        self._is_begun = False
+        self.lost = 0
 
-    Raises:
-        OSError: it cannot be read.
-    """
-    kind = container(path)
-    with path.open("rb") as file:
-        length = os.fstat(file.fileno()).st_size
-        if kind == "avi":
-            return int.from_bytes(file.read(8)[4:], "little") + 8 > length
-        if kind == "matroska":
-            return _matroska_end(file) > length
-        return kind == "mp4" and _mp4_end(file, length) > length
+    def seconds(self, frame: VideoFrame) -> float:
+        if frame.pts is None:
+            return math.nan
+        if self._start is None:
+            self._start = frame.time
+        return frame.time - self._start
+
+    def is_cut(self, rate: float) -> bool:
+        """Whether it ends before its container says, or within a packet."""
+        if any(self._torn.values()):
+            return True
+        length = (self._container.duration or 0) / 1e6
+        start = (self._container.start_time or 0) / 1e6
+        return self._end - start < _ALMOST_ALL * length - _LAST_FRAMES / rate
+
+    def frames(self) -> Iterator[VideoFrame]:
+        import av
+
+        # All of its streams, because the sound may be longer.
+        with suppress(av.error.FFmpegError):
+            for packet in self._container.demux():
+                self._take_account(packet)
+                if packet.stream is self._stream:
+                    yield from self._decoded(cast("Packet[VideoStream]", packet))
+        if self._deinterlacer is not None:
+            yield from self._deinterlacer.rest()
+
+    def _take_account(self, packet: Packet[Stream]) -> None:
+        if packet.size:
+            self._torn[packet.stream_index] = packet.is_corrupt
+        if packet.pts is not None:
+            self._end = max(
+                self._end, float((packet.pts + (packet.duration or 0)) * packet.time_base)
+            )
+
+    def _decoded(self, packet: Packet[VideoStream]) -> Iterator[VideoFrame]:
+        import av
+
+        try:
+            # What is missing of a packet would come as what was in memory before.
+            frames = [] if packet.is_corrupt else packet.decode()
+            is_lost = packet.is_corrupt
+        except av.error.FFmpegError:
+            frames, is_lost = [], True
+        # A recording may begin anywhere, and what comes before a whole picture is of no use.
+        self.lost += is_lost and self._is_begun
+        self._is_begun = self._is_begun or bool(frames)
+        for frame in frames:
+            if self._deinterlacer is None and frame.interlaced_frame:
+                self._deinterlacer = _Deinterlacer()
+            if self._deinterlacer is None:
+                yield frame
+            else:
+                yield from self._deinterlacer.next(frame)
 
 
-def shown_seconds(path: Path) -> float | None:
-    """How much of its first video an MP4 shows, where it has a list of edits; else None.
+class _Deinterlacer:
+    """FFmpeg's filter that makes one frame of two fields, for a video of any sizes."""
 
-    A video that was cut without encoding it again keeps frames that are not to be shown.
+    def __init__(self) -> None:
+        self._graph: Graph | None = None
+        self._kind: tuple[int, int, str] | None = None
 
-    Raises:
-        OSError: it cannot be read.
-    """
-    if container(path) != "mp4":
-        return None
-    with path.open("rb") as file:
-        movie = _movie(file, os.fstat(file.fileno()).st_size)
+    def next(self, frame: VideoFrame) -> Iterator[VideoFrame]:
+        kind = frame.width, frame.height, frame.format.name
+        if kind != self._kind:
+            yield from self.rest()
+            self._graph, self._kind = _deinterlacing(frame), kind
+        if self._graph is not None:
+            self._graph.vpush(frame)
+            yield from self._ready()
+
+    def rest(self) -> Iterator[VideoFrame]:
+        if self._graph is not None:
+            self._graph.vpush(None)
+            yield from self._ready()
+
+    def _ready(self) -> Iterator[VideoFrame]:
+        while self._graph is not None:
+            try:
+                yield self._graph.vpull()
+            except (BlockingIOError, EOFError):
+                return
+
+
+def _deinterlacing(frame: VideoFrame) -> Graph:
+    import av.filter
+
+    graph = av.filter.Graph()
+    source = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
+    )
+    graph.link_nodes(
+        source, graph.add("bwdif", "mode=send_frame:deint=interlaced"), graph.add("buffersink")
+    ).configure()
+    return graph
+
+
+def _pixels(frame: VideoFrame) -> npt.NDArray[np.uint8]:
+    pixels = np.ascontiguousarray(frame.to_ndarray(format="rgb24"), np.uint8)
+    turn = _TURNS.get(frame.rotation)
+    return pixels if turn is None else np.asarray(cv2.rotate(pixels, turn), np.uint8)
+
+
+def _open(source: BinaryIO | str, name: str) -> InputContainer:
     try:
-        (header,) = _inside(movie, b"mvhd")
-        ticks = struct.unpack_from(">I", header, 20 if header[0] else 12)[0]
-        for track in _inside(movie, b"trak"):
-            kinds = [
-                handler[8:12]
-                for media in _inside(track, b"mdia")
-                for handler in _inside(media, b"hdlr")
-            ]
-            if kinds == [b"vide"]:
-                lists = [
-                    part for edits in _inside(track, b"edts") for part in _inside(edits, b"elst")
-                ]
-                return sum(map(_edited, lists)) / ticks or None
-    except (struct.error, ValueError, IndexError, ZeroDivisionError):
-        pass  # what is damaged shows when it is decoded
-    return None
+        import av
+    except ImportError as error:
+        raise VideoError(
+            f"{name}: videos are read by PyAV, which is not installed: pip install av"
+        ) from error
+
+    formats: tuple[str, ...] = _FORMATS
+    protocols: tuple[str, ...] = ("none",)
+    file: object = source
+    if isinstance(source, str):
+        formats, protocols = (*_FORMATS, *_STREAM_FORMATS), _STREAM_PROTOCOLS
+    else:
+        if source.seekable():
+            source.seek(0)
+        # Without its name, which FFmpeg would judge it by.
+        file = SimpleNamespace(
+            read=source.read, seek=source.seek, tell=source.tell, seekable=source.seekable, name=""
+        )
+    try:
+        return av.open(
+            file,
+            "r",
+            container_options={
+                "format_whitelist": ",".join(formats),
+                "protocol_whitelist": ",".join(protocols),
+                # Networks lose what is sent by UDP.
+                "rtsp_flags": "prefer_tcp",
+            },
+            metadata_errors="replace",
+            timeout=(_OPENING_SECONDS, _READING_SECONDS) if isinstance(source, str) else None,
+        )
+    except av.error.FFmpegError as error:
+        if isinstance(source, str):
+            raise VideoError(f"{name}: cannot be opened: {error.strerror or error}") from error
+        raise VideoError(
+            f"{name}: not a video that FFmpeg can read, or one that is damaged or cut"
+        ) from error
 
 
-def _edited(edits: bytes) -> int:
-    """Ticks of the movie's clock; an edit that begins before the start shows nothing."""
-    one = struct.Struct(">QqI" if edits[0] else ">IiI")
-    (count,) = struct.unpack_from(">I", edits, 4)
-    found = (one.unpack_from(edits, 8 + one.size * i) for i in range(count))
-    return sum(length for length, start, _ in found if start >= 0)
+def _video_stream(container: InputContainer, name: str) -> VideoStream:
+    from av.stream import Disposition
 
-
-def _movie(file: BinaryIO, length: int) -> bytes:
-    """The index of an MP4, empty where there is none of a sane size."""
-    at = 0
-    for _ in range(_MOST_BOXES):
-        file.seek(at)
-        header = file.read(16)
-        size, kind = int.from_bytes(header[:4], "big"), header[4:8]
-        if size == 1:
-            size = int.from_bytes(header[8:], "big")
-        if size < 8 or at + size > length:
-            break
-        if kind == b"moov":
-            file.seek(at + 8)
-            return file.read(size - 8) if size <= _LARGEST_INDEX else b""
-        at += size
-    return b""
-
-
-def _inside(content: bytes, kind: bytes) -> Iterator[bytes]:
-    """The content of each box of a kind that lies in another one."""
-    at = 0
-    while at + 8 <= len(content):
-        size, found = struct.unpack_from(">I4s", content, at)
-        if size < 8:
-            break
-        if found == kind:
-            yield content[at + 8 : at + size]
-        at += size
-
-
-def _mp4_end(file: BinaryIO, length: int) -> int:
-    """Where the last box says that it ends."""
-    end = 0
-    for _ in range(_MOST_BOXES):
-        if end >= length:
-            break
-        file.seek(end)
-        header = file.read(16)
-        size = int.from_bytes(header[:4], "big")
-        if size == 1 and len(header) == 16:
-            size = int.from_bytes(header[8:], "big")
-        if len(header) < 8:
-            return length + 1
-        if size < 8:  # 0 reaches to the end of the file; less than a header is damage, not a cut
-            return length
-        end += size
-    return end
-
-
-def _matroska_end(file: BinaryIO) -> int:
-    """Where the segment says that it ends; 0 where it does not say."""
-    file.seek(len(_EBML))
-    header = _size(file)
-    if header is None:
-        return 0
-    file.seek(header, os.SEEK_CUR)
-    if file.read(len(_SEGMENT)) != _SEGMENT:
-        return 0
-    size = _size(file)
-    return 0 if size is None else file.tell() + size
-
-
-def _size(file: BinaryIO) -> int | None:
-    """A length as EBML writes it; None for the one that means unknown."""
-    first = file.read(1)
-    if not first or not first[0]:
-        return None
-    more = 8 - first[0].bit_length()
-    value = int.from_bytes(first + file.read(more), "big") & ((1 << 7 * (more + 1)) - 1)
-    return None if value == (1 << 7 * (more + 1)) - 1 else value
+    stream = cast("VideoStream | None", container.streams.best("video"))
+    if stream is None:
+        raise VideoError(f"{name}: there is no video in it, only sound or other data")
+    if Disposition.attached_pic in stream.disposition:
+        raise VideoError(f"{name}: music with a cover picture, not a video")
+    if stream.codec_context is None:
+        raise VideoError(f"{name}: FFmpeg has no decoder for this kind of video")
+    return stream
