@@ -22,6 +22,7 @@ CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "mp4v", ".webm": "VP80"}
 
 def write(path: Path, frames: Iterable[Image], fps: float = 30) -> Path:
     """BGR frames of one size, as the kind of video that the name ends in."""
+    path.parent.mkdir(exist_ok=True)
     writer = None
     for frame in frames:
         if writer is None:

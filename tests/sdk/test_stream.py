@@ -25,6 +25,7 @@ import psutil
 import pytest
 from PIL import Image as PillowImage
 
+import streams
 import tiny_models
 import videos
 from fer_sdk.detectors.base import Detection
@@ -563,10 +564,13 @@ class _Capture:
         self.released = True
 
 
-def test_a_camera_that_vanishes_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("source", [2, "/dev/video2", Path("/dev/video2")])
+def test_a_camera_that_vanishes_is_named(source: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     camera = _Capture(3)
-    monkeypatch.setattr(video_module.cv2, "VideoCapture", lambda *_: camera)
-    shots, error = _until_error(2)
+    monkeypatch.setattr(
+        video_module.cv2, "VideoCapture", lambda number: camera if number == 2 else None
+    )
+    shots, error = _until_error(source)
     assert len(shots) == 3
     assert str(error).startswith("camera 2 gives no more frames, after 3: ")
     assert camera.released
@@ -574,6 +578,72 @@ def test_a_camera_that_vanishes_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     assert times[0] == 0
     assert all(earlier < later for earlier, later in itertools.pairwise(times))
     tried("cameras that vanish")
+
+
+def test_an_rtsp_camera_is_watched_in_real_time() -> None:
+    with streams.rtsp_camera(videos.plain(50), fps=25) as address:
+        shots, error = _until_error(address)
+    # FFmpeg has no time for the first frame.
+    assert [shot.time for shot in shots] == pytest.approx([i / 25 for i in range(49)], abs=1e-3)
+    levels = [float(shot.pixels.mean()) for shot in shots]
+    assert levels == pytest.approx([22 + 2 * i for i in range(49)], abs=6)
+    assert " gives no more frames, after 49: " in str(error)
+    assert "secret" in address
+    assert "secret" not in str(error)
+    tried("cameras that vanish")
+
+
+def test_who_is_slower_than_a_camera_leaves_frames_out() -> None:
+    behind = []
+
+    def watch(address: str) -> None:
+        for shot in open_frames(address, color="bgr", times=None, fps=None, **LIMITS):
+            time.sleep(0.1)
+            behind.append(time.monotonic() - shot.time)
+
+    with (
+        streams.rtsp_camera(videos.plain(75), fps=25) as address,
+        pytest.raises(VideoError, match="no more frames"),
+    ):
+        watch(address)
+    assert 20 < len(behind) < 60
+    # Less than a second, however long it goes on.
+    assert max(behind) - min(behind) < 1
+
+
+def test_an_address_is_read_as_a_file_is(tmp_path: Path, pipeline: FerPipeline) -> None:
+    path = videos.index_first(videos.write(tmp_path / "a.mp4", videos.plain(40)))
+    videos.encode(tmp_path / "b.ts", videos.plain(30), "h264")
+    playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:1,\n{}\n#EXT-X-ENDLIST\n"
+    (tmp_path / "hls.m3u8").write_text(playlist.format("b.ts"))
+    (tmp_path / "local.m3u8").write_text(playlist.format(f"file://{tmp_path}/b.ts"))
+    with streams.http_server(tmp_path) as address:
+        assert list(pipeline.stream(f"{address}/a.mp4")) == list(pipeline.stream(path))
+        assert len(list(pipeline.stream(f"{address}/hls.m3u8"))) == 30
+        # What is in the network reads no file of this machine.
+        with pytest.raises(VideoError, match=r"local\.m3u8: cannot be opened"):
+            pipeline.stream(f"{address}/local.m3u8")
+        with pytest.raises(VideoError, match=r"none\.mp4: cannot be opened: .*404"):
+            pipeline.stream(f"{address}/none.mp4")
+
+
+def test_pictures_of_a_camera_over_http_come_by_the_clock(
+    tmp_path: Path, pipeline: FerPipeline
+) -> None:
+    with streams.http_server(tmp_path) as address:
+        start = time.monotonic()
+        stream = pipeline.stream(f"{address}/live")
+        times = [next(stream).time for _ in range(30)]
+        assert times[0] == 0
+        assert times[-1] <= time.monotonic() - start
+        assert all(later > one for one, later in itertools.pairwise(times))
+        stream.close()
+
+
+def test_a_path_is_never_an_address(tmp_path: Path) -> None:
+    for source in (Path("rtsp://127.0.0.1/live"), "file:///etc/hosts", "concat:a|b", "pipe:0"):
+        with pytest.raises(VideoError, match="cannot be read: No such file"):
+            _shots(source)
 
 
 def test_times_must_go_with_the_frames() -> None:

@@ -112,9 +112,12 @@ class Film:
         """
         count, moment, soonest = 0, 0.0, math.inf
         reader = _Reader(self._container, self._stream)
-        for frame in reader.frames():
+        for number, frame in enumerate(reader.frames()):
             self._check_size(frame.width, frame.height)
             moment = reader.seconds(frame)
+            if self._is_pushed and not number and math.isnan(moment):
+                # FFmpeg has no time for the first one of RTSP.
+                continue
             if self._is_pushed:
                 lag = time.monotonic() - moment
                 soonest = min(soonest, lag)
@@ -156,7 +159,9 @@ class _Reader:
     def __init__(self, container: InputContainer, stream: VideoStream) -> None:
         self._container, self._stream = container, stream
         self._start: float | None = None
-        if stream.start_time is not None and stream.time_base is not None:
+        # Pictures that a camera sends over HTTP.
+        self._is_untimed = container.format.name == "mpjpeg"
+        if stream.start_time is not None and stream.time_base and not self._is_untimed:
             self._start = float(stream.start_time * stream.time_base)
         self._end = 0.0
         self._torn: dict[int, bool] = {}
@@ -167,9 +172,10 @@ class _Reader:
     def seconds(self, frame: VideoFrame) -> float:
         if frame.pts is None:
             return math.nan
+        moment = time.monotonic() if self._is_untimed else frame.time
         if self._start is None:
-            self._start = frame.time
-        return frame.time - self._start
+            self._start = moment
+        return moment - self._start
 
     def is_cut(self, rate: float) -> bool:
         """Whether it ends before its container says, or within a packet."""

@@ -67,16 +67,14 @@ def open_video(path: str | os.PathLike[str], rate: float) -> Iterator[Show]:
     """
     target = Path(path)
     check_video(target)
-
-    from av.error import FFmpegError
-
-    try:
-        with path_written_whole(target) as temporary, temporary.open("wb") as file:
-            film = _Film(target, file, min(max(rate, _LOWEST_RATE), _HIGHEST_RATE))
-            yield film.show
-            film.finish()
-    except (OSError, FFmpegError) as error:
-        raise VideoError(f"{target}: cannot be written: {error.strerror or error}") from error
+    with (
+        _named(target),
+        path_written_whole(target) as temporary,
+        temporary.open("wb") as file,
+    ):
+        film = _Film(target, file, min(max(rate, _LOWEST_RATE), _HIGHEST_RATE))
+        yield film.show
+        film.finish()
 
 
 def check_video(path: str | os.PathLike[str]) -> None:
@@ -93,6 +91,16 @@ def check_video(path: str | os.PathLike[str]) -> None:
         raise VideoError(
             f"{path}: videos are written by PyAV, which is not installed: pip install av"
         ) from error
+
+
+@contextmanager
+def _named(target: Path) -> Iterator[None]:
+    from av.error import FFmpegError
+
+    try:
+        yield
+    except (OSError, FFmpegError) as error:
+        raise VideoError(f"{target}: cannot be written: {error.strerror or error}") from error
 
 
 class _Film:
@@ -137,7 +145,9 @@ class _Film:
             _fitted(frame, self._stream.width, self._stream.height), "bgr24"
         )
         picture.pts, picture.time_base = tick, self._base
-        self._container.mux(self._stream.encode(picture))
+        # Here, because other files that are being written would take the error for theirs.
+        with _named(self._target):
+            self._container.mux(self._stream.encode(picture))
 
     def finish(self) -> None:
         """Write what is left, and see that all of it is in the file."""
