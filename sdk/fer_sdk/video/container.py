@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias, cast
 
 import cv2
 import numpy as np
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from av.stream import Stream
     from av.video.stream import VideoStream
 
+Frames: TypeAlias = Generator[tuple[float, npt.NDArray[np.uint8]], None, None]
+"""The source's own time of each frame, which may be NaN, and RGB uint8 ``[H, W, 3]``."""
+
 USUAL_RATE = 30.0
 """Frames a second of what does not tell."""
 
@@ -36,16 +39,16 @@ _FORMATS = (
     # Music: opened only to say that there is no video in it.
     *("mp3", "flac", "wav", "aac"),
 )
-# A stream may lead to other addresses, as HLS does, but never to a file of this machine.
+# An address may lead to others, as HLS does, but never to a file of this machine.
 _STREAM_FORMATS = ("rtsp", "sdp", "rtp", "hls", "mpjpeg", "live_flv")
 _STREAM_PROTOCOLS = (
     *("http", "https", "httpproxy", "tcp", "tls", "udp", "crypto"),
-    *("rtp", "srtp", "rtsp", "rtsps", "rtmp", "rtmps", "rtmpt", "srt"),
+    *("rtp", "srtp", "rtsp", "rtsps", "rtmp", "rtmps", "rtmpt"),
 )
-_ADDRESS = re.compile(r"(https?|rtsps?|rtmps?|udp|srt)://", re.IGNORECASE)
+_ADDRESS = re.compile(r"(https?|rtsps?|rtmps?|udp)://", re.IGNORECASE)
 _OPENING_SECONDS, _READING_SECONDS = 15.0, 10.0
-_LATEST = 0.5
-# Each decoder thread holds a frame.
+_LATEST_SECONDS = 0.5
+# Each thread of a decoder holds a frame.
 _MOST_THREADS = 4
 _ALMOST_ALL, _LAST_FRAMES = 0.98, 2
 _TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, -90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180}
@@ -65,85 +68,130 @@ class Film:
         max_pixels: larger frames are refused.
 
     Attributes:
-        rate: frames a second.
+        rate: frames a second, on average.
         duration: in seconds; None where the video does not tell.
 
     Raises:
         VideoError: it cannot be opened, or PyAV is not installed.
     """
 
-    def __init__(self, source: BinaryIO | str, name: str, max_pixels: int | None = None) -> None:
+    def __init__(self, source: BinaryIO | str, name: str, max_pixels: int | None) -> None:
         self._name, self._max_pixels = name, max_pixels
         self._container = _open(source, name)
         try:
             self._stream = _video_stream(self._container, name)
-            context = self._stream.codec_context
-            self._check_size(context.width, context.height)
+            self._check_size(self._stream.codec_context.width, self._stream.codec_context.height)
         except BaseException:
             self.close()
             raise
-        context.thread_type = "AUTO"
-        context.thread_count = min(usable_cores(), _MOST_THREADS)
+        self._stream.codec_context.thread_type = "AUTO"
+        self._stream.codec_context.thread_count = min(usable_cores(), _MOST_THREADS)
         # A container may claim its clock's unit as its rate.
         rates = (self._stream.average_rate, self._stream.guessed_rate)
-        self.rate = min((float(rate) for rate in rates if rate), default=USUAL_RATE)
-        if not 0 < self.rate <= HIGHEST_RATE:
-            self.rate = USUAL_RATE
-        of_stream, of_all = self._stream.duration, self._container.duration
-        if of_stream is not None and self._stream.time_base is not None:
-            self.duration: float | None = float(of_stream * self._stream.time_base)
-        else:
-            self.duration = None if of_all is None else of_all / 1e6
-        self._is_live = isinstance(source, str) and of_all is None
-        # What a camera sends does not wait: who is late leaves some out.
-        self._is_pushed = self._is_live and not str(source).lower().startswith("http")
+        rate = min((float(rate) for rate in rates if rate), default=USUAL_RATE)
+        self.rate = rate if 0 < rate <= HIGHEST_RATE else USUAL_RATE
+        length = self._container.duration
+        self.duration = None if length is None else length / 1e6
+        if self._stream.duration is not None and self._stream.time_base is not None:
+            self.duration = float(self._stream.duration * self._stream.time_base)
+        is_live = isinstance(source, str) and length is None
+        self._is_live = is_live
+        # What is sent does not wait for who is slower; pictures over HTTP have no times.
+        self._is_sent = is_live and not str(source).lower().startswith("http")
+        self._is_untimed = self._container.format.name == "mpjpeg"
+        self._lost = 0
+        self._end = 0.0
+        self._is_torn: dict[int, bool] = {}
 
     def close(self) -> None:
         self._container.close()
 
-    def frames(self) -> Iterator[tuple[float, npt.NDArray[np.uint8]]]:
-        """Time in seconds, which is NaN where there is none, and RGB uint8 ``[H, W, 3]``.
-
-        Interlaced frames come deinterlaced, and those of a turned camera upright.
+    def frames(self) -> Frames:
+        """All frames: interlaced ones deinterlaced, and those of a turned camera upright.
 
         Raises:
             VideoError: the video is damaged or cut, which shows after its last frame; or a frame is
                 larger than ``max_pixels``.
         """
-        count, moment, soonest = 0, 0.0, math.inf
-        reader = _Reader(self._container, self._stream)
-        for number, frame in enumerate(reader.frames()):
+        count, moment, start, soonest = 0, 0.0, self._start(), math.inf
+        for number, frame in enumerate(_deinterlaced(self._decoded())):
             self._check_size(frame.width, frame.height)
-            moment = reader.seconds(frame)
-            if self._is_pushed and not number and math.isnan(moment):
-                # FFmpeg has no time for the first one of RTSP.
-                continue
-            if self._is_pushed:
-                lag = time.monotonic() - moment
-                soonest = min(soonest, lag)
-                if lag - soonest > _LATEST:
+            now = time.monotonic()
+            moment = now if self._is_untimed else math.nan if frame.pts is None else frame.time
+            start = moment if math.isnan(start) else start
+            moment -= start
+            if self._is_sent:
+                # FFmpeg has no time for the first frame of RTSP.
+                is_timed = number or not math.isnan(moment)
+                soonest = min(soonest, now - moment)
+                if not is_timed or now - moment - soonest > _LATEST_SECONDS:
                     continue
-            yield moment, _pixels(frame)
+            pixels = np.ascontiguousarray(frame.to_ndarray(format="rgb24"), np.uint8)
+            turn = _TURNS.get(frame.rotation)
+            yield moment, pixels if turn is None else np.asarray(cv2.rotate(pixels, turn), np.uint8)
             count += 1
+        problem = self._problem(count, moment)
+        if problem is not None:
+            raise VideoError(f"{self._name}{problem}")
+
+    def _start(self) -> float:
+        """Where its times begin; NaN: at its first frame."""
+        start, unit = self._stream.start_time, self._stream.time_base
+        return (
+            math.nan if start is None or unit is None or self._is_untimed else float(start * unit)
+        )
+
+    def _decoded(self) -> Iterator[VideoFrame]:
+        from av.error import FFmpegError
+
+        is_begun = False
+        # All of its streams, because the sound may be longer.
+        with suppress(FFmpegError):
+            for packet in self._container.demux():
+                self._take_account(packet)
+                if packet.stream is not self._stream:
+                    continue
+                frames: list[VideoFrame] = []
+                # What is missing of a packet would be seen as what was there before.
+                is_lost = packet.is_corrupt
+                if not is_lost:
+                    try:
+                        frames = cast("Packet[VideoStream]", packet).decode()
+                    except FFmpegError:
+                        is_lost = True
+                # A recording may begin between two whole pictures.
+                self._lost += is_lost and is_begun
+                is_begun = is_begun or bool(frames)
+                yield from frames
+
+    def _take_account(self, packet: Packet[Stream]) -> None:
+        if packet.size:
+            self._is_torn[packet.stream_index] = packet.is_corrupt
+        if packet.pts is not None:
+            end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+            self._end = max(self._end, end)
+
+    def _problem(self, count: int, moment: float) -> str | None:
         if self._is_live:
-            raise VideoError(
-                f"{self._name} gives no {'more ' if count else ''}frames, after {count}: see that "
-                "it can still be reached"
-            )
+            more = "more " if count else ""
+            return f" gives no {more}frames, after {count}: see that it can still be reached"
         if not count:
-            raise VideoError(
-                f"{self._name}: holds no frame that can be decoded: it is damaged or cut"
+            return ": holds no frame that can be decoded: it is damaged or cut"
+        length, start = (
+            (t or 0) / 1e6 for t in (self._container.duration, self._container.start_time)
+        )
+        almost = _ALMOST_ALL * length - _LAST_FRAMES / self.rate
+        if any(self._is_torn.values()) or self._end - start < almost:
+            return (
+                f": the file is cut: it ends after {count} frames, at {moment:.2f} s, before its "
+                "container does"
             )
-        if reader.is_cut(self.rate):
-            raise VideoError(
-                f"{self._name}: the file is cut: it ends after {count} frames, at {moment:.2f} s, "
-                "before its container does"
+        if self._lost:
+            return (
+                f": damaged: only {count} of {count + self._lost} frames can be decoded, to "
+                f"{moment:.2f} s"
             )
-        if reader.lost:
-            raise VideoError(
-                f"{self._name}: damaged: only {count} of {count + reader.lost} frames can be "
-                f"decoded, to {moment:.2f} s"
-            )
+        return None
 
     def _check_size(self, width: int, height: int) -> None:
         if self._max_pixels is not None and width * height > self._max_pixels:
@@ -153,125 +201,40 @@ class Film:
             )
 
 
-class _Reader:
-    """Decodes a video, and keeps account of what should have been there."""
-
-    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
-        self._container, self._stream = container, stream
-        self._start: float | None = None
-        # Pictures that a camera sends over HTTP.
-        self._is_untimed = container.format.name == "mpjpeg"
-        if stream.start_time is not None and stream.time_base and not self._is_untimed:
-            self._start = float(stream.start_time * stream.time_base)
-        self._end = 0.0
-        self._torn: dict[int, bool] = {}
-        self._deinterlacer: _Deinterlacer | None = None
-        self._is_begun = False
-        self.lost = 0
-
-    def seconds(self, frame: VideoFrame) -> float:
-        if frame.pts is None:
-            return math.nan
-        moment = time.monotonic() if self._is_untimed else frame.time
-        if self._start is None:
-            self._start = moment
-        return moment - self._start
-
-    def is_cut(self, rate: float) -> bool:
-        """Whether it ends before its container says, or within a packet."""
-        if any(self._torn.values()):
-            return True
-        length = (self._container.duration or 0) / 1e6
-        start = (self._container.start_time or 0) / 1e6
-        return self._end - start < _ALMOST_ALL * length - _LAST_FRAMES / rate
-
-    def frames(self) -> Iterator[VideoFrame]:
-        import av
-
-        # All of its streams, because the sound may be longer.
-        with suppress(av.error.FFmpegError):
-            for packet in self._container.demux():
-                self._take_account(packet)
-                if packet.stream is self._stream:
-                    yield from self._decoded(cast("Packet[VideoStream]", packet))
-        if self._deinterlacer is not None:
-            yield from self._deinterlacer.rest()
-
-    def _take_account(self, packet: Packet[Stream]) -> None:
-        if packet.size:
-            self._torn[packet.stream_index] = packet.is_corrupt
-        if packet.pts is not None:
-            self._end = max(
-                self._end, float((packet.pts + (packet.duration or 0)) * packet.time_base)
-            )
-
-    def _decoded(self, packet: Packet[VideoStream]) -> Iterator[VideoFrame]:
-        import av
-
-        try:
-            # What is missing of a packet would come as what was in memory before.
-            frames = [] if packet.is_corrupt else packet.decode()
-            is_lost = packet.is_corrupt
-        except av.error.FFmpegError:
-            frames, is_lost = [], True
-        # A recording may begin anywhere, and what comes before a whole picture is of no use.
-        self.lost += is_lost and self._is_begun
-        self._is_begun = self._is_begun or bool(frames)
-        for frame in frames:
-            if self._deinterlacer is None and frame.interlaced_frame:
-                self._deinterlacer = _Deinterlacer()
-            if self._deinterlacer is None:
-                yield frame
-            else:
-                yield from self._deinterlacer.next(frame)
+def _deinterlaced(frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
+    """One frame for each two fields; from the first interlaced frame on, by FFmpeg's filter."""
+    graph: Graph | None = None
+    kind: tuple[int, int, str] | None = None
+    for frame in frames:
+        if graph is None and not frame.interlaced_frame:
+            yield frame
+            continue
+        if kind != (kind := (frame.width, frame.height, frame.format.name)):
+            yield from _filtered(graph, None)
+            graph = _deinterlacer(frame)
+        yield from _filtered(graph, frame)
+    yield from _filtered(graph, None)
 
 
-class _Deinterlacer:
-    """FFmpeg's filter that makes one frame of two fields, for a video of any sizes."""
+def _deinterlacer(frame: VideoFrame) -> Graph:
+    from av.filter import Graph
 
-    def __init__(self) -> None:
-        self._graph: Graph | None = None
-        self._kind: tuple[int, int, str] | None = None
-
-    def next(self, frame: VideoFrame) -> Iterator[VideoFrame]:
-        kind = frame.width, frame.height, frame.format.name
-        if kind != self._kind:
-            yield from self.rest()
-            self._graph, self._kind = _deinterlacing(frame), kind
-        if self._graph is not None:
-            self._graph.vpush(frame)
-            yield from self._ready()
-
-    def rest(self) -> Iterator[VideoFrame]:
-        if self._graph is not None:
-            self._graph.vpush(None)
-            yield from self._ready()
-
-    def _ready(self) -> Iterator[VideoFrame]:
-        while self._graph is not None:
-            try:
-                yield self._graph.vpull()
-            except (BlockingIOError, EOFError):
-                return
-
-
-def _deinterlacing(frame: VideoFrame) -> Graph:
-    import av.filter
-
-    graph = av.filter.Graph()
+    graph = Graph()
     source = graph.add_buffer(
         width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
     )
-    graph.link_nodes(
-        source, graph.add("bwdif", "mode=send_frame:deint=interlaced"), graph.add("buffersink")
-    ).configure()
+    bwdif = graph.add("bwdif", "mode=send_frame:deint=interlaced")
+    graph.link_nodes(source, bwdif, graph.add("buffersink")).configure()
     return graph
 
 
-def _pixels(frame: VideoFrame) -> npt.NDArray[np.uint8]:
-    pixels = np.ascontiguousarray(frame.to_ndarray(format="rgb24"), np.uint8)
-    turn = _TURNS.get(frame.rotation)
-    return pixels if turn is None else np.asarray(cv2.rotate(pixels, turn), np.uint8)
+def _filtered(graph: Graph | None, frame: VideoFrame | None) -> Iterator[VideoFrame]:
+    """What is ready when a frame is added; without one, what is left."""
+    if graph is not None:
+        graph.vpush(frame)
+        with suppress(BlockingIOError, EOFError):
+            while True:
+                yield graph.vpull()
 
 
 def _open(source: BinaryIO | str, name: str) -> InputContainer:
@@ -282,37 +245,32 @@ def _open(source: BinaryIO | str, name: str) -> InputContainer:
             f"{name}: videos are read by PyAV, which is not installed: pip install av"
         ) from error
 
-    formats: tuple[str, ...] = _FORMATS
-    protocols: tuple[str, ...] = ("none",)
     file: object = source
+    options = {"format_whitelist": ",".join(_FORMATS), "protocol_whitelist": "none"}
     if isinstance(source, str):
-        formats, protocols = (*_FORMATS, *_STREAM_FORMATS), _STREAM_PROTOCOLS
+        options["format_whitelist"] += f",{','.join(_STREAM_FORMATS)}"
+        options["protocol_whitelist"] = ",".join(_STREAM_PROTOCOLS)
+        # By UDP, networks lose some of it.
+        options["rtsp_flags"] = "prefer_tcp"
     else:
         if source.seekable():
             source.seek(0)
-        # Without its name, which FFmpeg would judge it by.
-        file = SimpleNamespace(
-            read=source.read, seek=source.seek, tell=source.tell, seekable=source.seekable, name=""
-        )
+        # Without its name, so that FFmpeg knows of no file.
+        methods = {key: getattr(source, key) for key in ("read", "seek", "tell", "seekable")}
+        file = SimpleNamespace(name="", **methods)
     try:
         return av.open(
             file,
             "r",
-            container_options={
-                "format_whitelist": ",".join(formats),
-                "protocol_whitelist": ",".join(protocols),
-                # Networks lose what is sent by UDP.
-                "rtsp_flags": "prefer_tcp",
-            },
+            container_options=options,
             metadata_errors="replace",
             timeout=(_OPENING_SECONDS, _READING_SECONDS) if isinstance(source, str) else None,
         )
     except av.error.FFmpegError as error:
+        reason = "not a video that FFmpeg can read, or one that is damaged or cut"
         if isinstance(source, str):
-            raise VideoError(f"{name}: cannot be opened: {error.strerror or error}") from error
-        raise VideoError(
-            f"{name}: not a video that FFmpeg can read, or one that is damaged or cut"
-        ) from error
+            reason = f"cannot be opened: {error.strerror or error}"
+        raise VideoError(f"{name}: {reason}") from error
 
 
 def _video_stream(container: InputContainer, name: str) -> VideoStream:

@@ -11,10 +11,10 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TypeAlias, TypeGuard, get_args
+from typing import Any, BinaryIO, NamedTuple, TypeAlias, cast, get_args
 
 import cv2
 import numpy as np
@@ -23,7 +23,7 @@ import numpy.typing as npt
 from fer_sdk.errors import ImageError, SettingError, VideoError
 from fer_sdk.image.load import PICTURES, Color, ImageLike, load_image
 from fer_sdk.native_logs import quiet, quiet_opening
-from fer_sdk.video.container import HIGHEST_RATE, USUAL_RATE, Film, is_address
+from fer_sdk.video.container import HIGHEST_RATE, USUAL_RATE, Film, Frames, is_address
 
 _LETTERS = bytes({*range(0x20, 0x100), *b"\t\n\r\f\x1b"})
 _LOOKED_AT = 4096
@@ -36,9 +36,6 @@ _TICK = 1e-6
 VideoLike: TypeAlias = str | os.PathLike[str] | int | BinaryIO | Iterable[ImageLike]
 """What can be given as a video: a path, a URL, the number of a camera or its ``/dev/video0``, a
 binary file object, or frames one after the other."""
-
-_Frames = Generator[tuple[float, npt.NDArray[np.uint8]], None, None]
-"""The source's own time of each frame, which may be NaN, and RGB uint8 ``[H, W, 3]``."""
 
 _Clock = Callable[[int, float], float]
 """When a frame was taken, by its index and the time that its source gives, which may be NaN."""
@@ -106,9 +103,10 @@ def open_frames(
     if number is not None:
         frames = _camera_frames(f"camera {number}", _open_camera(number))
         return _shots(frames, color, given or _own(_TICK))
-    if _is_film(source):
-        film, file = _open_film(source, max_pixels)
-        return _shots(_film_frames(film, file), color, given or _own(1 / film.rate))
+    if isinstance(source, str | os.PathLike) or hasattr(source, "read"):
+        opened = ExitStack()
+        film = opened.enter_context(_film(cast(Any, source), max_pixels))
+        return _shots(film.frames(), color, given or _own(1 / film.rate), opened)
     images = _checked_frames(source)
     return _given_shots(images, color, given or _even(USUAL_RATE), max_pixels, max_bytes)
 
@@ -119,9 +117,8 @@ def read_facts(source: str | os.PathLike[str] | BinaryIO) -> VideoFacts:
     Raises:
         VideoError: it cannot be opened.
     """
-    film, file = _open_film(source, None)
-    _close(film, file)
-    return VideoFacts(film.rate, film.duration)
+    with _film(source, None) as film:
+        return VideoFacts(film.rate, film.duration)
 
 
 def _given(times: Iterable[float]) -> _Clock:
@@ -167,21 +164,16 @@ def _own(step: float) -> _Clock:
     return clock
 
 
-def _shots(frames: _Frames, color: Color, clock: _Clock) -> Iterator[Shot]:
-    with closing(frames):
+def _shots(
+    frames: Frames, color: Color, clock: _Clock, opened: AbstractContextManager[Any] | None = None
+) -> Iterator[Shot]:
+    with opened or nullcontext(), closing(frames):
         for index, (own, pixels) in enumerate(frames):
             image = pixels if color == "rgb" else _swapped(pixels)
             yield Shot(clock(index, own), pixels, image)
 
 
-def _film_frames(film: Film, file: BinaryIO | None) -> _Frames:
-    try:
-        yield from film.frames()
-    finally:
-        _close(film, file)
-
-
-def _camera_frames(name: str, capture: Any) -> _Frames:
+def _camera_frames(name: str, capture: Any) -> Frames:
     start: float | None = None
     try:
         for index in itertools.count():
@@ -222,34 +214,21 @@ def _swapped(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def _is_film(source: object) -> TypeGuard[str | os.PathLike[str] | BinaryIO]:
-    return isinstance(source, str | os.PathLike) or hasattr(source, "read")
-
-
-def _open_film(
-    source: str | os.PathLike[str] | BinaryIO, max_pixels: int | None
-) -> tuple[Film, BinaryIO | None]:
-    """A video, and the file that is to be closed with it."""
-    if isinstance(source, str) and is_address(source):
-        # A message may be shown to anybody.
-        return Film(source, _PASSWORD.sub("//", source), max_pixels), None
-    if not isinstance(source, str | os.PathLike):
-        _check_file(source)
-        return Film(source, f"video of {type(source).__name__}", max_pixels), None
-    text = os.fspath(source)
-    name = text if isinstance(text, str) and text.isprintable() and text else repr(text)
-    file = _opened(source, name)
-    try:
-        return Film(file, name, max_pixels), file
-    except BaseException:
-        file.close()
-        raise
-
-
-def _close(film: Film, file: BinaryIO | None) -> None:
-    film.close()
-    if file is not None:
-        file.close()
+@contextmanager
+def _film(source: str | os.PathLike[str] | BinaryIO, max_pixels: int | None) -> Iterator[Film]:
+    """An open video, and its file where that was opened for it."""
+    with ExitStack() as stack:
+        if isinstance(source, str) and is_address(source):
+            # Without the password: a message may be shown to anybody.
+            film = Film(source, _PASSWORD.sub("//", source), max_pixels)
+        elif isinstance(source, str | os.PathLike):
+            text = os.fspath(source)
+            name = text if isinstance(text, str) and text.isprintable() and text else repr(text)
+            film = Film(stack.enter_context(_opened(source, name)), name, max_pixels)
+        else:
+            _check_file(source)
+            film = Film(source, f"video of {type(source).__name__}", max_pixels)
+        yield stack.enter_context(closing(film))
 
 
 def _opened(source: str | os.PathLike[str], name: str) -> BinaryIO:

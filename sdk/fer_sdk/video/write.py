@@ -29,7 +29,7 @@ class _Kind(NamedTuple):
 
 
 # H.264 in this form is what every browser and phone plays.
-_H264 = "h264", "yuv420p", {"preset": "veryfast", "crf": "20"}
+_H264 = "h264", "yuv420p", {"preset": "superfast", "crf": "21"}
 _VP9 = {"crf": "32", "b": "0", "deadline": "realtime", "cpu-used": "8", "row-mt": "1"}
 _KINDS = {
     ".mp4": _Kind("mp4", *_H264),
