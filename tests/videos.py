@@ -1,21 +1,28 @@
-"""Videos that tests make: by OpenCV, and byte by byte where it cannot make what is needed."""
+"""Videos that tests make: by OpenCV, by FFmpeg, and byte by byte where neither makes them."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import av
 import cv2
 import numpy as np
 import numpy.typing as npt
+from av.stream import Disposition
 
 Image = npt.NDArray[np.uint8]
+# FFmpeg's AV_CODEC_FLAG_INTERLACED_DCT and AV_CODEC_FLAG_INTERLACED_ME: +ildct+ilme.
+_INTERLACED = 1 << 18 | 1 << 29
 CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "mp4v", ".webm": "VP80"}
 
 
 def write(path: Path, frames: Iterable[Image], fps: float = 30) -> Path:
     """BGR frames of one size, as the kind of video that the name ends in."""
+    path.parent.mkdir(exist_ok=True)
     writer = None
     for frame in frames:
         if writer is None:
@@ -26,6 +33,73 @@ def write(path: Path, frames: Iterable[Image], fps: float = 30) -> Path:
     assert writer is not None
     writer.release()
     return path
+
+
+def encode(
+    target: Any,
+    frames: Iterable[Image],
+    codec: str,
+    pixels: str = "yuv420p",
+    *,
+    container: str | None = None,
+    interlaced: bool = False,
+    audio: bool = False,
+    fps: int = 30,
+    **options: str,
+) -> Any:
+    """BGR frames of one size, in any codec that FFmpeg has an encoder of."""
+    with av.open(target, "w", container) as out:
+        stream: Any = out.add_stream(codec, fps, options)
+        sound: Any = out.add_stream("aac", 16_000) if audio else None
+        stream.pix_fmt = pixels
+        if interlaced:
+            stream.codec_context.flags |= _INTERLACED
+        count = 0
+        for count, frame in enumerate(frames, 1):
+            if count == 1:
+                stream.height, stream.width = frame.shape[:2]
+            picture = av.VideoFrame.from_ndarray(frame, "bgr24")
+            picture.pts, picture.time_base = count - 1, Fraction(1, fps)
+            out.mux(stream.encode(picture))
+        out.mux(stream.encode(None))
+        if sound is not None:
+            # Twice as long as what is seen.
+            _silence(out, sound, 2 * count / fps)
+    return target
+
+
+def song(path: Path, *, cover: bool) -> Path:
+    """A second of music, with or without a picture."""
+    with av.open(path, "w", "mp4") as out:
+        sound: Any = out.add_stream("aac", 16_000)
+        if cover:
+            picture: Any = out.add_stream("mjpeg", 25)
+            picture.width, picture.height, picture.pix_fmt = 64, 64, "yuvj420p"
+            picture.disposition = Disposition.attached_pic
+            frame = av.VideoFrame.from_ndarray(plain(1, 64, 64)[0], "bgr24")
+            frame.pts = 0
+            out.mux(picture.encode(frame))
+            out.mux(picture.encode(None))
+        _silence(out, sound, 1)
+    return path
+
+
+def _silence(out: Any, stream: Any, seconds: float) -> None:
+    samples = np.zeros((1, round(seconds * 16_000)), np.float32)
+    frame = av.AudioFrame.from_ndarray(samples, "fltp", "mono")
+    frame.sample_rate, frame.pts = 16_000, 0
+    out.mux(stream.encode(frame))
+    out.mux(stream.encode(None))
+
+
+def woven(frames: Sequence[Image]) -> list[Image]:
+    """Interlaced frames: the even lines of one frame, the odd lines of the one after it."""
+    pairs = []
+    for first, second in zip(frames[::2], frames[1::2], strict=True):
+        both = first.copy()
+        both[1::2] = second[1::2]
+        pairs.append(both)
+    return pairs
 
 
 def write_avi(path: Path, frames: Sequence[Image | None], fps: int) -> Path:
@@ -73,10 +147,11 @@ def index_first(path: Path) -> Path:
     boxes = dict(_boxes(content))
     size = len(boxes[b"moov"])
     moov = bytearray(boxes[b"moov"])
-    at = moov.index(b"stco") + 8
-    (count,) = struct.unpack_from(">I", moov, at)
-    for place in range(at + 4, at + 4 + 4 * count, 4):
-        struct.pack_into(">I", moov, place, struct.unpack_from(">I", moov, place)[0] + size)
+    at = 0
+    while (at := moov.find(b"stco", at + 1)) > 0:
+        (count,) = struct.unpack_from(">I", moov, at + 8)
+        for place in range(at + 12, at + 12 + 4 * count, 4):
+            struct.pack_into(">I", moov, place, struct.unpack_from(">I", moov, place)[0] + size)
     start = boxes.pop(b"ftyp")
     del boxes[b"moov"]
     path.write_bytes(start + bytes(moov) + b"".join(boxes.values()))

@@ -356,8 +356,9 @@ class FerPipeline:
         by place and movement alone: after a cut of the film ids mean nothing.
 
         Args:
-            source: path of a video file, number of a camera (0 is the first), or an iterable of
-                images as ``predict`` takes them.
+            source: path of a video file, a binary file object, number of a camera (0 is the first)
+                or its ``/dev/video0``, an address such as ``rtsp://…`` or ``https://…``, to which a
+                connection is opened, or an iterable of images as ``predict`` takes them.
             color: order of the channels of arrays that are given, and of ``Frame.image``.
             times: when each frame was taken, in seconds that grow; for frames that come in live,
                 ``iter(time.monotonic, None)``. Without, a file's own times count, of a camera the

@@ -11,13 +11,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import cv2
 import pytest
 from typer.testing import CliRunner
 
+import streams
 import tiny_models
 import videos
 from checks import tried
@@ -191,8 +191,14 @@ def test_a_rate_of_ones_own(models: tuple[Path, Path], film: Path) -> None:
     assert [frame["time"] for frame in _lines(output)] == [i / 1000 for i in range(40)]
 
 
+_SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="interrupts are sent otherwise there")
-def test_an_interrupt_leaves_nothing_half_done(models: tuple[Path, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", _SIGNALS)
+def test_an_interrupt_leaves_nothing_half_done(
+    name: str, models: tuple[Path, Path], tmp_path: Path
+) -> None:
     long = videos.write(tmp_path / "long.mp4", videos.plain(100) * 40)
     (tmp_path / "out.csv").write_text("before")
     before = set(tmp_path.iterdir())
@@ -202,13 +208,13 @@ def test_an_interrupt_leaves_nothing_half_done(models: tuple[Path, Path], tmp_pa
          "--timeline", str(tmp_path / "out.png")],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         # What a shell starts in the background ignores Ctrl-C, and so would what it starts.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+        preexec_fn=_with_signals,  # noqa: PLW1509
     )  # fmt: skip
     assert program.stdout is not None
     for _ in range(20):
         assert program.stdout.readline()
     assert len(set(tmp_path.iterdir()) - before) == 2
-    program.send_signal(signal.SIGINT)
+    program.send_signal(getattr(signal, name))
     output, errors = program.communicate(timeout=60)
     assert program.returncode == 130, errors
     first, second = errors.splitlines()
@@ -224,21 +230,135 @@ def test_an_interrupt_leaves_nothing_half_done(models: tuple[Path, Path], tmp_pa
     tried("interrupts while a video is written")
 
 
-def test_a_full_disk_is_told_and_leaves_nothing(
-    models: tuple[Path, Path], film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def _with_signals() -> None:
+    for name in _SIGNALS:
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="interrupts are sent otherwise there")
+@pytest.mark.parametrize("name", _SIGNALS)
+def test_a_recording_is_kept_when_it_is_stopped(
+    name: str, models: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(
-        "fer_sdk.video.write.shutil.disk_usage", lambda _: SimpleNamespace(free=1000)
+    with streams.rtsp_camera(videos.plain(500)) as address:
+        program = subprocess.Popen(
+            [sys.executable, "-m", "fer_sdk", "webcam", *_options(models), "--camera", address,
+             "--view", "lines", "--save", str(tmp_path / "out.mp4")],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_with_signals,  # noqa: PLW1509
+        )  # fmt: skip
+        assert program.stdout is not None
+        for _ in range(20):
+            assert program.stdout.readline()
+        program.send_signal(getattr(signal, name))
+        output, errors = program.communicate(timeout=60)
+    assert (program.returncode, errors) == (0, "")
+    assert "wrote" in output
+    assert len(_shots(tmp_path / "out.mp4")) >= 20
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGHUP")
+def test_what_is_to_be_ignored_stays_so() -> None:
+    code = (
+        "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "from fer_sdk.cli import _stop_as_ctrl_c_does; _stop_as_ctrl_c_does()\n"
+        "print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)"
     )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
+def test_a_full_disk_is_told_and_leaves_nothing(models: tuple[Path, Path], tmp_path: Path) -> None:
+    import resource
+
+    noise = np.random.default_rng(0).integers(0, 256, (40, 128, 128, 3), np.uint8)
+    film = videos.write(tmp_path / "film.avi", noise)
     before = set(tmp_path.iterdir())
-    status, _, errors = _fer(
-        models, "video", film, "--save", tmp_path / "out.mp4", "-o", tmp_path / "out.csv"
-    )
-    assert status == 1
-    assert "out.mp4: cannot be written: no space left on the disk" in errors
-    assert "frames were done" in errors
+    done = subprocess.run(
+        [sys.executable, "-m", "fer_sdk", "video", *_options(models), str(film),
+         "--save", str(tmp_path / "out.mp4"), "-o", str(tmp_path / "out.csv")],
+        capture_output=True, text=True, timeout=120, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)),
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "out.mp4: cannot be written: File too large" in done.stderr
+    assert "frames were done" in done.stderr
     assert set(tmp_path.iterdir()) == before
     tried("disks that are full while a video is written")
+
+
+def test_a_table_on_standard_output(models: tuple[Path, Path], film: Path, tmp_path: Path) -> None:
+    assert _fer(models, "video", film, "-o", tmp_path / "out.csv")[0] == 0
+    status, output, errors = _fer(models, "video", film, "-o", "-")
+    assert (status, errors) == (0, "")
+    assert output == (tmp_path / "out.csv").read_text()
+    status, _, errors = _fer(models, "video", film, "-o", "-", "--json")
+    assert status == 2
+    assert "prints already" in errors
+
+
+def test_a_folder_of_videos(models: tuple[Path, Path], film: Path, tmp_path: Path) -> None:
+    other = videos.write(tmp_path / "talks" / "b.avi", videos.plain(5))
+    film = film.rename(tmp_path / "talks" / "a.mp4")
+    (tmp_path / "talks" / "notes.txt").write_text("none")
+    status, output, errors = _fer(
+        models, "video", tmp_path / "talks", "--json", "-o", tmp_path / "out.csv",
+        "--save", tmp_path / "drawn", "--timeline", tmp_path / "drawn",
+    )  # fmt: skip
+    assert status == 0
+    assert errors == f"wrote {tmp_path / 'out.csv'}\n"
+    expected = [str(film)] * 40 + [str(other)] * 5
+    assert [frame["video"] for frame in _lines(output)] == expected
+    with (tmp_path / "out.csv").open(newline="") as file:
+        assert [row["video"] for row in csv.DictReader(file)] == expected
+    drawn = {"a-faces.mp4", "b-faces.mp4", "a-timeline.png", "b-timeline.png"}
+    assert {path.name for path in (tmp_path / "drawn").iterdir()} == drawn
+    assert len(_shots(tmp_path / "drawn" / "b-faces.mp4")) == 5
+
+
+def test_one_of_several_videos_is_damaged(
+    models: tuple[Path, Path], film: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "noise.mp4").write_bytes(os.urandom(999))
+    status, output, errors = _fer(
+        models, "video", tmp_path / "noise.mp4", film, "-o", tmp_path / "out.jsonl"
+    )
+    assert status == 1
+    assert errors.startswith(f"fer: {tmp_path / 'noise.mp4'}: not a video")
+    assert output.splitlines()[0] == str(film)
+    assert output.splitlines()[-1] == f"wrote {tmp_path / 'out.jsonl'}"
+    assert len(_lines((tmp_path / "out.jsonl").read_text())) == 40
+
+
+def test_a_folder_without_videos_is_told(models: tuple[Path, Path], tmp_path: Path) -> None:
+    status, _, errors = _fer(models, "video", tmp_path)
+    assert status == 2
+    assert "there are no videos" in errors
+
+
+def test_an_address_is_a_video(models: tuple[Path, Path], tmp_path: Path) -> None:
+    videos.index_first(videos.write(tmp_path / "a.mp4", videos.plain(12)))
+    with streams.http_server(tmp_path) as address:
+        status, output, errors = _fer(models, "video", f"{address}/a.mp4", "--json")
+    assert (status, errors) == (0, "")
+    assert len(_lines(output)) == 12
+
+
+def test_an_rtsp_camera_is_a_camera(models: tuple[Path, Path], tmp_path: Path) -> None:
+    with streams.rtsp_camera(videos.plain(200)) as address:
+        status, output, errors = _fer(
+            models, "webcam", "--camera", address, "--frames", 10, "--json",
+            "--save", tmp_path / "out.mp4",
+        )  # fmt: skip
+    assert (status, errors) == (0, "")
+    assert len(_lines(output)) == 10
+    assert len(_shots(tmp_path / "out.mp4")) == 10
+
+
+def test_what_is_no_camera_is_told(models: tuple[Path, Path], film: Path) -> None:
+    status, _, errors = _fer(models, "webcam", "--camera", film)
+    assert status == 2
+    assert "is no camera" in " ".join(errors.replace("│", " ").split())
 
 
 def test_the_real_models_follow_the_example_face(example_photo: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 
 # Importing a command's module is what adds the command, in this order.
@@ -21,6 +22,7 @@ _CANNOT_PRINT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 def main() -> None:
     """The console command."""
+    _stop_as_ctrl_c_does()
     try:
         app(prog_name="fer")
     except (ImportError, AttributeError):
@@ -36,3 +38,12 @@ def main() -> None:
         # What is left to print would fail once more when the interpreter ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(f"fer: standard output cannot be written: {error.strerror}")
+
+
+def _stop_as_ctrl_c_does() -> None:
+    """Let SIGTERM and SIGHUP, which ``docker stop`` and closed terminals send, clean up too."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        # One that is ignored, as under nohup, stays so.
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from fer_sdk.output.timeline import Person, Timeline
     from fer_sdk.stream import Frame
 
+STDOUT = "-"
+"""Instead of the file of a table: standard output."""
+
 _MOST_ROWS = 20
 
 SaveOption = Annotated[
@@ -35,7 +38,7 @@ TableOption = Annotated[
         "-o",
         metavar="FILE",
         help="Write a .csv or .parquet with one row a face of each frame, or a .jsonl with one "
-        "line a frame.",
+        "line a frame; - prints the CSV.",
     ),
 ]
 TimelineOption = Annotated[
@@ -85,10 +88,15 @@ class Outputs:
 
     @property
     def paths(self) -> list[Path]:
-        return [path for path in (self.save, self.table, self.timeline) if path is not None]
+        every = (self.save, self.table, self.timeline)
+        return [path for path in every if path is not None and str(path) != STDOUT]
 
-    def check(self, source: Path | None) -> None:
-        """Check in advance that they can be written, and that none is the input.
+    @property
+    def prints_table(self) -> bool:
+        return self.table is not None and str(self.table) == STDOUT
+
+    def check(self, sources: list[Path]) -> None:
+        """Check in advance that they can be written, and that none is an input.
 
         Raises:
             typer.BadParameter: one cannot.
@@ -98,7 +106,7 @@ class Outputs:
         from fer_sdk.output.tables import check_table
         from fer_sdk.video.write import check_video
 
-        taken = {source.resolve()} if source is not None else set()
+        taken = {source.resolve() for source in sources}
         for path, hint in (
             (self.save, "--save"),
             (self.table, "--table"),
@@ -117,6 +125,8 @@ class Outputs:
                     check_timeline()
             except FerError as error:
                 raise typer.BadParameter(str(error), param_hint=hint) from error
+            if path is self.table and self.prints_table:
+                continue
             if not path.parent.is_dir():
                 raise typer.BadParameter(f"there is no folder {path.parent}", param_hint=hint)
             if path.resolve() in taken:
@@ -125,9 +135,19 @@ class Outputs:
 
     @contextmanager
     def open(
-        self, labels: tuple[str, ...], rate: float, timeline: Timeline
+        self,
+        labels: tuple[str, ...],
+        rate: float,
+        timeline: Timeline,
+        rows: Callable[[Frame], None] | None = None,
     ) -> Iterator[Callable[[Frame], None]]:
         """A function that takes a frame. On an error nothing appears under any of the names.
+
+        Args:
+            labels: of the scores.
+            rate: frames a second.
+            timeline: gets every frame.
+            rows: takes frames for a table that several videos share.
 
         Raises:
             FerError: a file cannot be written.
@@ -139,8 +159,11 @@ class Outputs:
             takers: list[Callable[[Frame], None]] = [timeline.add]
             if self.save is not None:
                 takers.append(stack.enter_context(_film(self.save, rate)))
-            if self.table is not None:
-                takers.append(stack.enter_context(_rows(self.table, labels)))
+            if rows is not None:
+                takers.append(rows)
+            elif self.table is not None:
+                of_one = stack.enter_context(open_rows(self.table, labels, named=False))
+                takers.append(lambda frame: of_one(frame, None))
 
             def take(frame: Frame) -> None:
                 for taker in takers:
@@ -166,18 +189,27 @@ def _film(path: Path, rate: float) -> Iterator[Callable[[Frame], None]]:
 
 
 @contextmanager
-def _rows(path: Path, labels: tuple[str, ...]) -> Iterator[Callable[[Frame], None]]:
+def open_rows(
+    path: Path, labels: tuple[str, ...], *, named: bool
+) -> Iterator[Callable[[Frame, str | None], None]]:
+    """A function that adds a frame to a table, with the name of its video where it is named.
+
+    Raises:
+        FerError: the file cannot be written.
+    """
     from fer_sdk.output.rows import columns, face_row
     from fer_sdk.output.tables import open_table
 
     by_frame = path.suffix.lower() == ".jsonl"
-    with open_table(path, {"frame": int, "time": float, **columns(labels)}) as add:
+    first: dict[str, type] = {"video": str} if named else {}
+    with open_table(path, {**first, "frame": int, "time": float, **columns(labels)}) as add:
 
-        def take(frame: Frame) -> None:
+        def take(frame: Frame, video: str | None) -> None:
+            name = {} if video is None else {"video": plain(video)}
             if by_frame:
-                add(frame.to_dict())
+                add({**name, **frame.to_dict()})
                 return
-            when = {"frame": frame.index, "time": frame.time}
+            when = {**name, "frame": frame.index, "time": frame.time}
             for number, face in enumerate(frame.faces):
                 add({**when, **face_row(number, face)})
             if not frame.faces:
@@ -212,7 +244,7 @@ class Seen:
     @property
     def rate(self) -> float:
         """Frames a second."""
-        from fer_sdk.video.read import USUAL_RATE
+        from fer_sdk.video.container import USUAL_RATE
 
         return (self.frames - 1) / self.time if self.frames > 1 and self.time > 0 else USUAL_RATE
 

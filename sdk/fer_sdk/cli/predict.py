@@ -74,7 +74,8 @@ def predict(
             "--output",
             "-o",
             metavar="FILE",
-            help="Write a .csv or .parquet with one row a face, or a .jsonl with one line a photo.",
+            help="Write a .csv or .parquet with one row a face, or a .jsonl with one line a photo; "
+            "- prints the CSV.",
         ),
     ] = None,
     save: Annotated[
@@ -140,7 +141,8 @@ def predict(
         _print_faces(results)
         if output is not None:
             others = f", {failed} failed" if failed else ""
-            print(plain(f"{output}: {faces} faces of {len(found) - failed} photos{others}"))
+            summary = plain(f"{output}: {faces} faces of {len(found) - failed} photos{others}")
+            print(summary, file=sys.stderr if output == "-" else None)
     if failed or unread:
         raise typer.Exit(SOME_FAILED)
 
@@ -310,6 +312,8 @@ def _check_output(output: str, photos: list[str], from_file: str | None) -> None
         check_table(goal)
     except DataError as error:
         raise typer.BadParameter(str(error), param_hint="--output") from error
+    if output == "-":
+        return
     if not goal.parent.is_dir():
         raise typer.BadParameter(f"there is no folder {goal.parent}", param_hint="--output")
     if goal.resolve() in {Path(one).resolve() for one in (*photos, from_file) if one}:

@@ -58,8 +58,8 @@ def webcam(
         str,
         typer.Option(
             metavar="CAMERA",
-            help="Number of the camera (0 is the first), a device such as /dev/video0, or an "
-            "address such as rtsp://192.168.1.9/stream.",
+            help="Number of the camera (0 is the first), its /dev/video0, or the address of one in "
+            "the network, such as rtsp://… or http://…, to which a connection is opened.",
         ),
     ] = "0",
     view: Annotated[
@@ -101,8 +101,11 @@ def webcam(
     from fer_sdk.output.timeline import Timeline
 
     outputs = Outputs(save, table, timeline)
-    outputs.check(None)
-    shown = None if as_json else _chosen(view)
+    outputs.check([])
+    source = _camera(camera)
+    if as_json and outputs.prints_table:
+        raise typer.BadParameter("--json prints already", param_hint="--table")
+    shown = None if as_json or outputs.prints_table else _chosen(view)
     people, seen = Timeline(), Seen()
     try:
         pipeline = opening.open()
@@ -113,7 +116,7 @@ def webcam(
         with pipeline:
             # Before any file is begun: most often it is the camera that is not there.
             stream = pipeline.stream(
-                int(camera) if camera.isdecimal() else camera,
+                source,
                 max_faces=max_faces,
                 detect_every=detect_every,
                 smoothing=smoothing or None,
@@ -141,13 +144,32 @@ def webcam(
         if seen.frames:
             seen.report(outputs)
         raise typer.Exit(SOME_FAILED if seen.frames else USAGE) from error
-    if not as_json:
+    if not as_json and not outputs.prints_table:
         print_people(people.people(), seen.rate)
         if outputs.paths:
             print(f"wrote {names(outputs.paths)}")
     if seen.problem is not None:
         complain(seen.problem)
         raise typer.Exit(SOME_FAILED)
+
+
+def _camera(given: str) -> int | str:
+    """A camera as ``stream`` takes it.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    from fer_sdk.video.container import is_address
+
+    if given.isdecimal():
+        return int(given)
+    if not is_address(given) and not given.startswith("/dev/"):
+        raise typer.BadParameter(
+            f"{given} is no camera: give its number, its /dev/video0, or an address such as "
+            "rtsp://…; fer video is for files",
+            param_hint="--camera",
+        )
+    return given
 
 
 def _chosen(view: View | None) -> View:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ from fer_sdk.output.atomic import written_whole
 
 Row = Mapping[str, object]
 Add = Callable[[Row], None]
+
+_STDOUT = "-"
 
 # Parquet is written in groups of rows: few of them read faster, and one is held in memory.
 _ROWS_A_GROUP = 8192
@@ -32,7 +35,7 @@ def open_table(path: str | os.PathLike[str], columns: Mapping[str, type]) -> Ite
             add({"name": "Ada", "age": 36})
 
     Args:
-        path: ends in one of ``KINDS``.
+        path: ends in one of ``KINDS``, or is ``-`` for CSV on standard output.
         columns: name and type (``str``, ``int`` or ``float``) of each value of a row, which may be
             None. JSON lines hold a row as it is given, which may be nested.
 
@@ -42,6 +45,11 @@ def open_table(path: str | os.PathLike[str], columns: Mapping[str, type]) -> Ite
     """
     target = Path(path)
     check_table(target)
+    if str(path) == _STDOUT:
+        writer = csv.DictWriter(sys.stdout, list(columns), lineterminator="\n")
+        writer.writeheader()
+        yield writer.writerow
+        return
     try:
         with (
             written_whole(target) as file,
@@ -59,6 +67,8 @@ def check_table(path: str | os.PathLike[str]) -> None:
         DataError: it cannot be written; the message says what to do.
     """
     suffix = Path(path).suffix.lower()
+    if str(path) == _STDOUT:
+        return
     if suffix not in KINDS:
         raise DataError(f"{path}: tables are written as {', '.join(KINDS)}; use one of them")
     if suffix == ".parquet":

@@ -3,32 +3,50 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from fer_sdk.cpu_count import usable_cores
 from fer_sdk.errors import VideoError
-from fer_sdk.native_logs import quiet, quiet_opening
 from fer_sdk.output.atomic import path_written_whole
-from fer_sdk.video.capture import open_capture
-from fer_sdk.video.container import is_cut
 
-_CODECS = {".mp4": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG", ".webm": "VP80"}
-KINDS = tuple(_CODECS)
-"""The kinds of videos, by the end of the file's name. Of these, browsers play ``.webm``."""
+if TYPE_CHECKING:
+    from av.video.stream import VideoStream
+
+
+class _Kind(NamedTuple):
+    format: str
+    codec: str
+    pixels: str
+    options: dict[str, str]
+
+
+# H.264 in this form is what every browser and phone plays.
+_H264 = "h264", "yuv420p", {"preset": "superfast", "crf": "21"}
+_VP9 = {"crf": "32", "b": "0", "deadline": "realtime", "cpu-used": "8", "row-mt": "1"}
+_KINDS = {
+    ".mp4": _Kind("mp4", *_H264),
+    ".mov": _Kind("mov", *_H264),
+    ".mkv": _Kind("matroska", *_H264),
+    ".webm": _Kind("webm", "libvpx-vp9", "yuv420p", _VP9),
+    ".avi": _Kind("avi", "mjpeg", "yuvj420p", {"qmin": "3", "qmax": "3"}),
+}
+KINDS = tuple(_KINDS)
+"""The kinds of videos, by the end of the file's name. Browsers play ``.mp4`` and ``.webm``."""
 
 Show = Callable[[float, npt.NDArray[np.uint8]], None]
 
-_LONGEST_PAUSE = 10.0
-_LOWEST_RATE, _HIGHEST_RATE = 1.0, 1000.0
-_ROOM, _FRAMES_A_LOOK = 2**20, 32
-_FULL = "no space left on the disk"
+_LOWEST_RATE, _HIGHEST_RATE = 1, 1000
+_TICKS = 90_000
+_MOST_THREADS = 4
+_BT601, _LIMITED_RANGE = 6, 1
 
 
 @contextmanager
@@ -36,115 +54,119 @@ def open_video(path: str | os.PathLike[str], rate: float) -> Iterator[Show]:
     """A function that adds a frame, BGR uint8 ``[H, W, 3]`` with its time in seconds, to a video.
 
     The file appears under its name when the block ends without an error; what was there before
-    stays until then. OpenCV writes videos of an even rate only: frames that come slower are
-    repeated and of those that come faster some are left out, so that what is seen keeps its time.
-    A pause is shortened to ten seconds. The first frame gives the size; others are fitted into it.
+    stays until then. Every frame is shown at its own time; of more than 1,000 a second (in ``.avi``
+    more than ``rate``) some are left out. The first frame gives the size; others are fitted into
+    it.
 
     Args:
         path: ends in one of ``KINDS``.
-        rate: frames a second; kept between 1 and 1,000.
+        rate: frames a second, about; kept between 1 and 1,000.
 
     Raises:
         VideoError: the name has another end, or the file cannot be written.
     """
     target = Path(path)
     check_video(target)
-    try:
-        with path_written_whole(target) as temporary:
-            film = _Film(target, temporary, min(max(rate, _LOWEST_RATE), _HIGHEST_RATE))
-            try:
-                yield film.show
-                film.finish()
-            finally:
-                film.release()
-    except OSError as error:
-        raise VideoError(f"{target}: cannot be written: {error.strerror or error}") from error
+    with (
+        _named(target),
+        path_written_whole(target) as temporary,
+        temporary.open("wb") as file,
+    ):
+        film = _Film(target, file, min(max(rate, _LOWEST_RATE), _HIGHEST_RATE))
+        yield film.show
+        film.finish()
 
 
 def check_video(path: str | os.PathLike[str]) -> None:
-    """See that a file can be a video, as far as its name tells.
+    """See that a file can be a video, as far as its name and what is installed tell.
 
     Raises:
         VideoError: it cannot; says what to do.
     """
     if Path(path).suffix.lower() not in KINDS:
         raise VideoError(f"{path}: videos are written as {', '.join(KINDS)}; end the name in one")
-    if not str(Path(path).absolute()).isprintable():
-        raise VideoError(f"{str(path)!r}: OpenCV writes no file whose name is not plain text")
+    try:
+        import av  # noqa: F401
+    except ImportError as error:
+        raise VideoError(
+            f"{path}: videos are written by PyAV, which is not installed: pip install av"
+        ) from error
+
+
+@contextmanager
+def _named(target: Path) -> Iterator[None]:
+    from av.error import FFmpegError
+
+    try:
+        yield
+    except (OSError, FFmpegError) as error:
+        raise VideoError(f"{target}: cannot be written: {error.strerror or error}") from error
 
 
 class _Film:
-    def __init__(self, target: Path, temporary: Path, rate: float) -> None:
-        self._target, self._temporary, self._rate = target, temporary, rate
-        self._writer: Any = None
-        self._size = (0, 0)
-        self._last: npt.NDArray[np.uint8] | None = None
+    def __init__(self, target: Path, file: BinaryIO, rate: float) -> None:
+        import av
+
+        kind = _KINDS[target.suffix.lower()]
+        self._target, self._kind = target, kind
+
+        def again(*_: object) -> BinaryIO:
+            file.flush()
+            return Path(file.name).open("rb")
+
+        # Of MP4, the index goes before the frames, for which what was written is read once more.
+        self._container = av.open(
+            file,
+            "w",
+            kind.format,
+            container_options={"movflags": "faststart"} if kind.codec == "h264" else {},
+            io_open=again,
+        )
+        whole = Fraction(rate).limit_denominator(1001)
+        # AVI has frames at even distances only.
+        self._base = 1 / whole if kind.format == "avi" else Fraction(1, _TICKS)
+        self._apart = max(1, int(1 / self._base / _HIGHEST_RATE))
+        self._rate = whole
+        self._stream: VideoStream | None = None
         self._start = 0.0
-        self._written = 0
+        self._last = -self._apart
 
     def show(self, time: float, frame: npt.NDArray[np.uint8]) -> None:
-        if self._writer is None:
-            self._open(frame.shape[1], frame.shape[0])
+        import av
+
+        if self._stream is None:
+            self._stream = self._opened(frame.shape[1], frame.shape[0])
             self._start = time
-        # So many frames are past by now that the one before this one had to fill.
-        due = round((time - self._start) * self._rate)
-        if self._last is not None:
-            pause = round(_LONGEST_PAUSE * self._rate)
-            if due - self._written > pause:
-                self._start += (due - self._written - pause) / self._rate
-                due = self._written + pause
-            self._write(due - self._written)
-        self._last = _fitted(frame, *self._size)
+        tick = round((time - self._start) / self._base)
+        if tick < self._last + self._apart:
+            return
+        self._last = tick
+        picture = av.VideoFrame.from_ndarray(
+            _fitted(frame, self._stream.width, self._stream.height), "bgr24"
+        )
+        picture.pts, picture.time_base = tick, self._base
+        # Here, because other files that are being written would take the error for theirs.
+        with _named(self._target):
+            self._container.mux(self._stream.encode(picture))
 
     def finish(self) -> None:
-        """Write the last frame, and see that all of them are in the file."""
-        if self._writer is None:
+        """Write what is left, and see that all of it is in the file."""
+        if self._stream is None:
             raise VideoError(f"{self._target}: not written, there is no frame to write")
-        self._write(1)
-        self.release()
-        # OpenCV does not tell when a write failed: an end that is missing does.
-        capture = open_capture(self._temporary)
-        with quiet():
-            there = capture.get(cv2.CAP_PROP_FRAME_COUNT) if capture.isOpened() else 0
-            capture.release()
-        missing = abs(there - self._written) > max(2, self._written / 100)
-        if missing or is_cut(self._temporary):
-            raise VideoError(
-                f"{self._target}: cannot be written: "
-                + (f"{_FULL}; " if self._is_full() else "")
-                + "the file did not come out whole"
-            )
+        self._container.mux(self._stream.encode(None))
+        self._container.close()
 
-    def release(self) -> None:
-        if self._writer is not None:
-            with quiet():
-                self._writer.release()
-
-    def _open(self, width: int, height: int) -> None:
+    def _opened(self, width: int, height: int) -> VideoStream:
+        stream = cast(
+            "VideoStream",
+            self._container.add_stream(self._kind.codec, self._rate, dict(self._kind.options)),
+        )
         # The codecs halve the resolution of the colours.
-        self._size = max(2, width & ~1), max(2, height & ~1)
-        code = cv2.VideoWriter.fourcc(*_CODECS[self._target.suffix.lower()])
-        try:
-            with quiet_opening():
-                self._writer = cv2.VideoWriter(str(self._temporary), code, self._rate, self._size)
-        except cv2.error as error:
-            raise VideoError(f"{self._target}: OpenCV cannot write it: {error.err}") from error
-        if not self._writer.isOpened():
-            raise VideoError(
-                f"{self._target}: this build of OpenCV writes no {self._target.suffix} of "
-                f"{width}x{height}; try another of {', '.join(KINDS)}"
-            )
-
-    def _write(self, times: int) -> None:
-        for _ in range(times):
-            if self._written % _FRAMES_A_LOOK == 0 and self._is_full():
-                raise VideoError(f"{self._target}: cannot be written: {_FULL}")
-            with quiet():
-                self._writer.write(self._last)
-            self._written += 1
-
-    def _is_full(self) -> bool:
-        return shutil.disk_usage(self._target.absolute().parent).free < _ROOM
+        stream.width, stream.height = max(2, width & ~1), max(2, height & ~1)
+        stream.pix_fmt = self._kind.pixels
+        stream.codec_context.time_base = self._base
+        stream.codec_context.thread_count = min(usable_cores(), _MOST_THREADS)
+        return stream
 
 
 def _fitted(frame: npt.NDArray[np.uint8], width: int, height: int) -> npt.NDArray[np.uint8]:
