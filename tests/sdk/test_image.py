@@ -534,7 +534,10 @@ png[len(png) // 2] ^= 1
 floats = Image.fromarray(noise[..., 0].astype(np.float32))
 tiff = io.BytesIO()
 floats.save(tiff, "TIFF")
-for content in (bytes(damaged), bytes(png), file("PNG", icc_profile=b"x" * 200), tiff.getvalue()):
+lzw = bytearray(file("TIFF", compression="tiff_lzw"))
+lzw[300:340] = bytes(range(200, 240))
+odd = [bytes(damaged), bytes(png), bytes(lzw), file("PNG", icc_profile=b"x" * 200)]
+for content in (*odd, tiff.getvalue()):
     try:
         load_image(content)
     except ImageError as error:

@@ -17,6 +17,7 @@ def complain(error: object) -> None:
 def show_warnings() -> None:
     """Print what the SDK logs as the command's own complaints, and nothing of Pillow's."""
     logging.getLogger("fer_sdk").handlers[:] = [_Complaints()]
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module=r"PIL\.")
 
 

@@ -247,13 +247,13 @@ def _decode(data: bytes, source: str, max_pixels: int) -> npt.NDArray[np.uint8]:
     if not data:
         raise ImageError(f"{source}: empty")
     if (found := read_header(data, source)) is None:
-        image = open_picture(data, source)
-        if image is None:
-            raise ImageError(
-                f"{source}: not a picture that can be read; {_KINDS} files can{_video_hint(source)}"
-            )
-        _check_size(*image.size, source, max_pixels)
-        return pillow_pixels(image, source)
+        with quiet():
+            if image := open_picture(data, source):
+                _check_size(*image.size, source, max_pixels)
+                return pillow_pixels(image, source)
+        raise ImageError(
+            f"{source}: not a picture that can be read; {_KINDS} files can{_video_hint(source)}"
+        )
     kind, header = found
     _check_size(header.width, header.height, source, max_pixels)
     if header.complete:
