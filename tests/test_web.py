@@ -486,7 +486,7 @@ def test_crops_are_those_of_the_sdk(tmp_path: Path) -> None:
         assert square == expected._asdict()
         gray = crop_gray(rgb, expected, size)
         assert np.abs(gray.ravel().astype(int) - pixels).max() <= 1, expected
-        off = upright(crop_around(rgb, expected, size), 9 * place - 180, size).ravel() - np.array(
+        off = align_face(crop_around(rgb, expected, size), 9 * place - 180, size).ravel() - np.array(
             turned
         )
         # OpenCV knows places between pixels to a 32nd.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import atexit
 import functools
-import math
 import os
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Literal, NamedTuple, NoReturn, Self, TypeVar, get_args, overload
@@ -17,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fer_sdk import __version__
+from fer_sdk.analysis import Analyzer, Crop
 from fer_sdk.detectors import DetectorName, open_detector
 from fer_sdk.detectors.base import Detection, Detector
-from fer_sdk.detectors.boxes import clamped
+from fer_sdk.detectors.boxes import roll
 from fer_sdk.errors import (
     DetectorError,
     ImageError,
@@ -29,28 +31,26 @@ from fer_sdk.errors import (
 )
 from fer_sdk.image.crop import (
     ALIGN_BEYOND,
-    Square,
-    centred_square,
-    crop_around,
-    crop_gray,
-    eye_line,
-    upright,
 )
 from fer_sdk.image.load import MAX_BYTES, MAX_PIXELS, Color, ImageLike, load_image
 from fer_sdk.models import session as runtime
+from fer_sdk.models.base import MAX_FACES_A_RUN
 from fer_sdk.models.emotion import EmotionModel
 from fer_sdk.models.landmarks import LandmarksModel
 from fer_sdk.models.metadata import Precision, Task
 from fer_sdk.models.packaged import is_bundled, read_bundled
 from fer_sdk.models.providers import Device, known_device, provider_of
 from fer_sdk.stream import Frame, check_settings, follow
-from fer_sdk.types import Box, Face, Point
+from fer_sdk.types import Face
 from fer_sdk.video.read import VideoLike, open_frames
 
 ModelPath = str | os.PathLike[str]
 
 _LAST_CALLS = 10.0
 """Seconds that the end of the interpreter waits for calls that are under way."""
+
+_MOST_HELD = 64 * 2**20
+"""Bytes of images that a batch keeps until the models have seen their faces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,22 +111,6 @@ class PipelineInfo:
         return asdict(self)
 
 
-class Parts(NamedTuple):
-    """What a pipeline runs one after the other.
-
-    Attributes:
-        emotion: the emotion model.
-        landmarks: the landmarks model.
-        detector: the face detector; None where each image is one face.
-        align_beyond: tilt of the eyes, in degrees, from which on a face is turned upright.
-    """
-
-    emotion: EmotionModel
-    landmarks: LandmarksModel
-    detector: Detector | None
-    align_beyond: float | None = ALIGN_BEYOND
-
-
 class FerPipeline:
     """Finds the faces of images, their landmarks and their emotions.
 
@@ -147,6 +131,7 @@ class FerPipeline:
         threads: int | None = None,
         emotion_model: ModelPath | None = None,
         landmarks_model: ModelPath | None = None,
+        labels: str | None = None,
         min_detection_score: float | None = None,
         align_beyond: float | None = ALIGN_BEYOND,
         max_pixels: int = MAX_PIXELS,
@@ -173,6 +158,8 @@ class FerPipeline:
             threads: onnxruntime threads of one run; None takes every core this process may use.
             emotion_model: an emotion model of your own, as ``fer-export`` writes it.
             landmarks_model: a landmarks model of your own.
+            labels: how the emotion model uses the labels: ``"ferplus"`` as the ten people of FER+
+                do, ``"fer2013"`` as that data set does. None takes the model's own default.
             min_detection_score: least detection score of a face, 0..1; None takes what was measured
                 to be best. Not for a detector of your own.
             align_beyond: a face whose eyes are on a line that is tilted by more than this many
@@ -202,7 +189,7 @@ class FerPipeline:
         self._process = os.getpid()
         device = known_device(device)
         emotion = _open_model(
-            EmotionModel, emotion_model, precision, device, threads, provider_options
+            EmotionModel, emotion_model, precision, device, threads, provider_options, labels
         )
         # Both run on one device: where CUDA did not open for the first, the second does not try.
         settled = emotion.session.device if device == "auto" else device
@@ -216,7 +203,7 @@ class FerPipeline:
             self._let_go = weakref.finalize(self, opened.close)
         else:
             self._let_go = weakref.finalize(self, lambda: None)
-        self._parts: Parts | None = Parts(emotion, landmarks, opened, align_beyond)
+        self._analyzer: Analyzer | None = Analyzer(emotion, landmarks, opened, align_beyond)
         self._under_way = 0
         self._idle = threading.Condition()
         self.info = PipelineInfo(
@@ -254,9 +241,10 @@ class FerPipeline:
             PipelineClosedError: the pipeline was closed.
         """
         _check_max_faces(max_faces)
-        with self._in_use() as parts:
-            pixels = load_image(image, color=color, **self._limits)
-            return _faces(parts, _find(parts, pixels, max_faces))
+        with self._in_use() as analyzer:
+            with analyzer.stage("read"):
+                pixels = load_image(image, color=color, **self._limits)
+            return analyzer.faces(analyzer.find(pixels, max_faces)[0])
 
     @overload
     def predict_batch(
@@ -266,6 +254,7 @@ class FerPipeline:
         color: Color = "bgr",
         max_faces: int | None = None,
         on_error: Literal["return"] = "return",
+        workers: int = 1,
     ) -> list[list[Face] | ImageError]: ...
     @overload
     def predict_batch(
@@ -275,6 +264,7 @@ class FerPipeline:
         color: Color = "bgr",
         max_faces: int | None = None,
         on_error: Literal["raise"],
+        workers: int = 1,
     ) -> list[list[Face]]: ...
     def predict_batch(
         self,
@@ -283,11 +273,12 @@ class FerPipeline:
         color: Color = "bgr",
         max_faces: int | None = None,
         on_error: Literal["return", "raise"] = "return",
+        workers: int = 1,
     ) -> Sequence[list[Face] | ImageError]:
-        """Find the faces of several images; the models see all of them together.
+        """Find the faces of several images; the models see the faces of many of them together.
 
-        Images are read one after the other and only their faces are kept, so that ``images`` may
-        be a generator over more than fits into memory.
+        Only a few images are kept at a time, so that ``images`` may be a generator over more than
+        fits into memory.
 
         Args:
             images: as in ``predict``.
@@ -295,6 +286,8 @@ class FerPipeline:
             max_faces: of each image keep only this many, the largest.
             on_error: what happens for an image that cannot be read: ``"return"`` puts an
                 ``ImageError`` in its place and goes on, ``"raise"`` raises it.
+            workers: how many images are read and searched at the same time, each in a thread. With
+                more than one, ``FerPipeline(threads=1)`` leaves the cores to them.
 
         Returns:
             One entry for each image, in their order: its faces, largest first, or an
@@ -311,22 +304,31 @@ class FerPipeline:
         if on_error not in ("return", "raise"):
             raise SettingError(f'on_error must be "return" or "raise", not {on_error!r}')
         _check_several(images)
-        with self._in_use() as parts:
-            found: list[list[_Found] | ImageError] = []
-            for place, image in enumerate(images):
-                try:
-                    pixels = load_image(image, color=color, **self._limits)
-                except ImageError as error:
-                    named = ImageError(f"images[{place}]: {error}")
-                    if on_error == "raise":
-                        raise named from error
-                    # On its own: its cause would keep the whole file in memory.
-                    found.append(named)
-                else:
-                    found.append([_kept(face) for face in _find(parts, pixels, max_faces)])
-            together = [face for one in found if isinstance(one, list) for face in one]
-            faces = iter(_faces(parts, together))
-            return [[next(faces) for _ in one] if isinstance(one, list) else one for one in found]
+        if workers < 1:
+            raise SettingError(f"workers must be at least 1, not {workers}")
+
+        def look(numbered: tuple[int, ImageLike]) -> list[Crop] | ImageError:
+            index, image = numbered
+            try:
+                pixels = load_image(image, color=color, **self._limits)
+            except ImageError as error:
+                named = ImageError(f"images[{index}]: {error}")
+                if on_error == "raise":
+                    raise named from error
+                # On its own: its cause would keep the whole file in memory.
+                return named
+            return analyzer.find(pixels, max_faces)[0]
+
+        results: list[list[Face] | ImageError] = []
+        with self._in_use() as analyzer:
+            for group in _grouped(_in_order(look, enumerate(images), workers)):
+                crops = [crop for found in group if isinstance(found, list) for crop in found]
+                faces = iter(analyzer.faces(crops))
+                results += [
+                    [next(faces) for _ in found] if isinstance(found, list) else found
+                    for found in group
+                ]
+        return results
 
     def stream(
         self,
@@ -401,36 +403,21 @@ class FerPipeline:
             # Nothing of it works in a forked process, and what it holds must not be closed there.
             return
         with self._idle:
-            self._parts = None
+            self._analyzer = None
             self._idle.wait_for(self._has_no_calls)
         self._let_go()
 
     @property
-    def parts(self) -> Parts:
-        """What it runs, to be measured or called alone. Closed with the pipeline.
+    def analyzer(self) -> Analyzer:
+        """Its detector and models, to be measured or called alone. Closed with the pipeline.
 
         Raises:
             PipelineClosedError: the pipeline was closed.
         """
-        parts = self._parts
-        if parts is None:
+        analyzer = self._analyzer
+        if analyzer is None:
             raise PipelineClosedError("the pipeline was closed: open another FerPipeline()")
-        return parts
-
-    def with_parts(self, parts: Parts) -> Self:
-        """A pipeline that does the same with other parts, such as models whose calls are timed.
-
-        ``info`` stays that of this pipeline. The parts stay their owners' to close: closing the new
-        pipeline lets go of nothing.
-        """
-        other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__)
-        other._parts = parts
-        other._under_way = 0
-        other._idle = threading.Condition()
-        other._let_go = weakref.finalize(other, lambda: None)
-        _open_pipelines.add(other)
-        return other
+        return analyzer
 
     def __enter__(self) -> Self:
         return self
@@ -439,7 +426,7 @@ class FerPipeline:
         self.close()
 
     def __repr__(self) -> str:
-        state = ", closed" if self._parts is None else ""
+        state = ", closed" if self._analyzer is None else ""
         info = self.info
         return f"<FerPipeline detector={info.detector} device={info.device}{state}>"
 
@@ -453,17 +440,17 @@ class FerPipeline:
         )
 
     @contextmanager
-    def _in_use(self) -> Iterator[Parts]:
+    def _in_use(self) -> Iterator[Analyzer]:
         if self._process != os.getpid():
             raise PipelineClosedError(
                 "the pipeline was opened before this process was forked, which neither onnxruntime "
                 "nor MediaPipe survives: open one in each process"
             )
         with self._idle:
-            parts = self.parts
+            analyzer = self.analyzer
             self._under_way += 1
         try:
-            yield parts
+            yield analyzer
         finally:
             with self._idle:
                 self._under_way -= 1
@@ -484,7 +471,7 @@ def _finish_all() -> None:
     here = [one for one in list(_open_pipelines) if one._process == os.getpid()]
     for pipeline in here:
         with pipeline._idle:
-            pipeline._parts = None
+            pipeline._analyzer = None
     for pipeline in here:
         with pipeline._idle:
             pipeline._idle.wait_for(pipeline._has_no_calls, _LAST_CALLS)
@@ -496,133 +483,67 @@ class _Looker(NamedTuple):
     pipeline: FerPipeline
     max_faces: int | None
 
-    def find(self, image: npt.NDArray[np.uint8]) -> list[Face]:
-        return self.pipeline.predict(image, color="rgb", max_faces=self.max_faces)
+    def find(self, image: npt.NDArray[np.uint8]) -> tuple[list[Face], int]:
+        with self.pipeline._in_use() as analyzer:
+            crops, cost = analyzer.find(image, self.max_faces)
+            return analyzer.faces(crops), cost
 
     def look(self, image: npt.NDArray[np.uint8], faces: Sequence[Face]) -> list[Face]:
-        with self.pipeline._in_use() as parts:
-            found = [
-                _whole(parts, image)
-                if face.detection_score is None
-                else _framed(parts, image, face.box, face.detection_score, None)
-                for face in faces
-            ]
-            return _faces(parts, found)
+        with self.pipeline._in_use() as analyzer:
+            crops = []
+            for face in faces:
+                if face.detection_score is None:
+                    crops.append(analyzer.whole(image))
+                else:
+                    (left_x, left_y), (right_x, right_y) = face.landmarks[:2]
+                    tilt = roll(left_x, left_y, right_x, right_y)
+                    crops.append(
+                        analyzer.crop(image, Detection(face.box, face.detection_score, tilt))
+                    )
+            return analyzer.faces(crops)
 
 
-class _Found(NamedTuple):
-    """A face that no model has seen yet, with what each of them is to see of it."""
-
-    box: Box
-    score: float | None
-    square: Square
-    for_landmarks: npt.NDArray[np.uint8]
-    for_emotion: npt.NDArray[np.uint8]
-    around: Callable[[], npt.NDArray[np.uint8]]
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 
-def _kept(found: _Found) -> _Found:
-    """The face without its image, which is let go of."""
-    around = found.around()
-    return found._replace(around=lambda: around)
+def _in_order(
+    work: Callable[[_T], _R], items: Iterable[_T], workers: int
+) -> Generator[_R, None, None]:
+    """``map``, with a few items at work at a time, and no more taken than that."""
+    if workers == 1:
+        yield from map(work, items)
+        return
+    waiting: deque[Future[_R]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
-def _find(parts: Parts, image: npt.NDArray[np.uint8], max_faces: int | None) -> list[_Found]:
-    """The faces of an RGB image, largest first."""
-    height, width = image.shape[:2]
-    if parts.detector is None:
-        return [_whole(parts, image)]
-    detections = _checked(parts.detector.detect(image), parts.detector.name, width, height)
-    detections.sort(key=lambda one: (-one.box.width * one.box.height, -one.score, one.box))
-    return [
-        _framed(parts, image, detection.box, detection.score, None)
-        for detection in detections[:max_faces]
-    ]
-
-
-def _whole(parts: Parts, image: npt.NDArray[np.uint8]) -> _Found:
-    """An image that is one face: both models see its largest centred square."""
-    height, width = image.shape[:2]
-    whole = Box(0.0, 0.0, float(width), float(height))
-    return _framed(parts, image, whole, None, centred_square(width, height))
-
-
-def _framed(
-    parts: Parts,
-    image: npt.NDArray[np.uint8],
-    box: Box,
-    score: float | None,
-    square: Square | None,
-) -> _Found:
-    """Cut out what each model is to see: the same square, or one by each model's geometry."""
-    landmarks, emotion = parts.landmarks.metadata, parts.emotion.metadata
-    square_l = square or landmarks.crop.square(box)
-    square_e = square or emotion.crop.square(box)
-    for_landmarks = crop_gray(image, square_l, landmarks.input_size)
-    if (square_l, landmarks.input_size) == (square_e, emotion.input_size):
-        for_emotion = for_landmarks
-    else:
-        for_emotion = crop_gray(image, square_e, emotion.input_size)
-    around = functools.partial(crop_around, image, square_e, emotion.input_size)
-    return _Found(box, score, square_l, for_landmarks, for_emotion, around)
-
-
-def _faces(parts: Parts, found: list[_Found]) -> list[Face]:
-    """Run each model once over all faces."""
-    if not found:
-        return []
-    fractions = parts.landmarks.landmarks(np.stack([face.for_landmarks for face in found]))
-    crops = np.stack([face.for_emotion for face in found])
-    if parts.align_beyond is not None:
-        tilts = eye_line(fractions)
-        for place in np.flatnonzero(np.abs(tilts) > parts.align_beyond):
-            crops[place] = upright(found[place].around(), float(tilts[place]), crops.shape[1])
-    scores = parts.emotion.scores(crops)
-    labels = parts.emotion.metadata.labels
-    return [
-        _face(*of_face, labels)
-        for of_face in zip(found, fractions.tolist(), scores.tolist(), strict=True)
-    ]
-
-
-def _face(
-    found: _Found, fractions: list[list[float]], scores: list[float], labels: tuple[str, ...]
-) -> Face:
-    x, y, side = found.square
-    left_eye, right_eye, left_lip, right_lip = (
-        Point(x + across * side, y + down * side) for across, down in fractions
-    )
-    confidence = max(scores)
-    return Face(
-        box=found.box,
-        detection_score=found.score,
-        landmarks=(left_eye, right_eye, left_lip, right_lip),
-        emotion=labels[scores.index(confidence)],
-        confidence=confidence,
-        scores=dict(zip(labels, scores, strict=True)),
-    )
-
-
-def _checked(detections: object, name: str, width: int, height: int) -> list[Detection]:
-    """What a detector gave, with every box inside the image; boxes outside of it are left out."""
-    if not isinstance(detections, list) or not all(
-        isinstance(detection, Detection) for detection in detections
-    ):
-        raise DetectorError(
-            f"detector {name}: detect() must return a list of fer_sdk.Detection, not {detections!r}"
-        )
-    inside = []
-    for detection in detections:
-        numbers = [float(number) for number in (*detection.box, detection.score)]
-        if not all(map(math.isfinite, numbers)) or not 0 <= numbers[4] <= 1:
-            raise DetectorError(
-                f"detector {name}: {detection} has a number that is not finite or a score outside "
-                "0..1"
-            )
-        box = clamped(Box(*numbers[:4]), width, height)
-        if box is not None:
-            inside.append(Detection(box, numbers[4]))
-    return inside
+def _grouped(
+    found: Iterable[list[Crop] | ImageError],
+) -> Generator[list[list[Crop] | ImageError], None, None]:
+    """As many images together as give the models enough faces, or as memory should hold."""
+    group: list[list[Crop] | ImageError] = []
+    faces = held = 0
+    for crops in found:
+        group.append(crops)
+        if isinstance(crops, list) and crops:
+            faces += len(crops)
+            held += crops[0].image.nbytes
+        if faces >= MAX_FACES_A_RUN or held >= _MOST_HELD:
+            yield group
+            group, faces, held = [], 0, 0
+    if group:
+        yield group
 
 
 _M = TypeVar("_M", EmotionModel, LandmarksModel)
@@ -635,10 +556,15 @@ def _open_model(
     device: str,
     threads: int | None,
     provider_options: Mapping[str, str] | None,
+    labels: str | None = None,
 ) -> _M:
     if path is not None:
         model = kind.from_file(
-            path, device=device, threads=threads, provider_options=provider_options
+            path,
+            device=device,
+            threads=threads,
+            provider_options=provider_options,
+            labels=labels,
         )
         if precision not in ("auto", model.metadata.precision):
             raise ModelError(
@@ -656,9 +582,10 @@ def _open_model(
         device=device,
         threads=threads,
         provider_options=provider_options,
+        labels=labels,
     )
     if model.session.device != likely and precision == "auto":
-        return _open_model(kind, None, precision, "cpu", threads, None)
+        return _open_model(kind, None, precision, "cpu", threads, None, labels)
     return model
 
 

@@ -15,9 +15,9 @@ from fer_sdk.image.crop import (
     centred_square,
     crop_around,
     crop_gray,
-    eye_line,
+    roll_angle,
     resize_square,
-    upright,
+    align_face,
 )
 from fer_sdk.types import Box
 
@@ -232,7 +232,7 @@ def _blobs(tilt: float) -> Pixels:
 def test_a_tilted_face_turned_upright_is_the_face_that_it_was(tilt: float) -> None:
     square = Square(120, 70, 160)
     expected = crop_gray(_blobs(0.0), square, 48).astype(np.int64)
-    given = upright(crop_around(_blobs(tilt), square, 48), tilt, 48)
+    given = align_face(crop_around(_blobs(tilt), square, 48), tilt, 48)
     assert (given.shape, given.dtype) == ((48, 48), np.dtype(np.uint8))
     assert np.abs(given - expected).max() <= 12
     assert np.abs(given - expected).mean() < 1
@@ -240,4 +240,4 @@ def test_a_tilted_face_turned_upright_is_the_face_that_it_was(tilt: float) -> No
 
 def test_the_eye_line_is_measured_clockwise() -> None:
     eyes = np.array([[[0.2, 0.4], [0.6, 0.4]], [[0.2, 0.4], [0.6, 0.8]], [[0.5, 0.9], [0.5, 0.1]]])
-    assert eye_line(eyes.astype(np.float32)) == pytest.approx([0, 45, -90])
+    assert roll_angle(eyes.astype(np.float32)) == pytest.approx([0, 45, -90])

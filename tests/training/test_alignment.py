@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fer_sdk.image.crop import eye_line
+from fer_sdk.image.crop import roll_angle
 from fer_training.alignment import measure_alignment, turned, write_alignment
 from fer_training.faces import EMOTIONS, FaceSet
 from fer_training.ground_truth import GroundTruth, digest
@@ -55,7 +55,7 @@ class _Emotion:
     source = "e.onnx"
 
     def scores(self, faces: np.ndarray) -> np.ndarray:
-        level = np.abs(eye_line(_eyes(faces))) < 4
+        level = np.abs(roll_angle(_eyes(faces))) < 4
         label = np.round(np.median(faces, axis=(1, 2)) / 10).astype(int)
         return np.eye(7, dtype=np.float32)[np.where(level, label, (label + 1) % 7)]
 
@@ -63,7 +63,7 @@ class _Emotion:
 def test_a_turn_moves_the_eye_line_by_its_angle() -> None:
     faces = np.stack([_face(0, 0.0)] * 3)
     angles = np.array([0.0, 30.0, -20.0])
-    assert eye_line(_eyes(turned(faces, angles))) == pytest.approx(angles, abs=1.5)
+    assert roll_angle(_eyes(turned(faces, angles))) == pytest.approx(angles, abs=1.5)
     assert np.array_equal(turned(faces, angles)[0], faces[0])
 
 

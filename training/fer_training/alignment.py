@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from fer_sdk.image.crop import ALIGN_BEYOND, eye_line
+from fer_sdk.image.crop import ALIGN_BEYOND, roll_angle
 from fer_sdk.models.emotion import EmotionModel
 from fer_sdk.models.landmarks import LandmarksModel
 from fer_training import plots
@@ -130,7 +130,7 @@ def measure_alignment(
     check_labels(emotion, part)
     points = truth.of(part.images)
     known = ~np.isnan(points[:, 0, 0])
-    natural = np.where(known, eye_line(np.nan_to_num(points)), 0.0)
+    natural = np.where(known, roll_angle(np.nan_to_num(points)), 0.0)
     sides = np.where(np.arange(len(part)) % 2, 1.0, -1.0)
 
     def right(angles: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
@@ -141,7 +141,7 @@ def measure_alignment(
     for tilt in tilts:
         tilted = sides * tilt
         seen = landmarks.landmarks(at_model_size(turned(part.images, tilted), landmarks))
-        found = eye_line(seen)
+        found = roll_angle(seen)
         plain, aligned = right(tilted), right(tilted - found)
         by_default = np.where(np.abs(found) > ALIGN_BEYOND, aligned, plain)
         # A face without truth keeps its tilt.

@@ -57,34 +57,25 @@ class PipelineOptions:
         ),
     ] = DetectorChoice.auto
     min_score: Annotated[
-        float,
+        float | None,
         typer.Option(
             rich_help_panel=_PANEL,
             min=0,
             max=1,
             metavar="SCORE",
             help="Least detection score of a face.",
+            show_default="the measured one of each detector",
         ),
-    ] = 0.5
-    tiles: Annotated[
-        int,
+    ] = None
+    labels: Annotated[
+        str | None,
         typer.Option(
             rich_help_panel=_PANEL,
-            min=1,
-            metavar="N",
-            help="For faces that are small in their picture: look at N overlapping squares along "
-            "its longer side too. Slower.",
+            metavar="NAME",
+            help="How the emotion model uses the labels, such as fer2013 or ferplus.",
+            show_default="what the model says",
         ),
-    ] = 1
-    no_face_crops: Annotated[
-        bool,
-        typer.Option(
-            "--no-face-crops",
-            rich_help_panel=_PANEL,
-            help="Do not look again at small pictures, which may be all face, where no face was "
-            "found.",
-        ),
-    ] = False
+    ] = None
     device: Annotated[
         str,
         typer.Option(
@@ -160,8 +151,7 @@ class PipelineOptions:
             precision=self.precision.value,
             threads=self.threads,
             min_detection_score=self.min_score,
-            face_crops=not self.no_face_crops,
-            tiles=self.tiles,
+            labels=self.labels,
             emotion_model=self.emotion_model,
             landmarks_model=self.landmarks_model,
             provider_options={name: value for name, _, value in options},

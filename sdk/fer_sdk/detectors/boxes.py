@@ -29,7 +29,8 @@ def iou(boxes: npt.ArrayLike, others: npt.ArrayLike) -> Boxes:
     high = np.minimum(a[..., :2] + a[..., 2:], b[..., :2] + b[..., 2:])
     shared = (high - low).clip(min=0).prod(axis=-1)
     union = a[..., 2:].prod(axis=-1) + b[..., 2:].prod(axis=-1) - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    shares = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return np.asarray(shares, np.float64)
 
 
 def suppress(boxes: Boxes, scores: Boxes, most: float) -> list[int]:

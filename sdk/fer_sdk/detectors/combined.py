@@ -107,7 +107,13 @@ class CombinedDetector:
         margin = max(1, round(_MARGIN * max(height, width)))
         padded = np.asarray(
             cv2.copyMakeBorder(
-                image, *[margin] * 4, cv2.BORDER_CONSTANT, value=cv2.mean(image)[:3]
+                image,
+                margin,
+                margin,
+                margin,
+                margin,
+                cv2.BORDER_CONSTANT,
+                value=cv2.mean(image)[:3],
             ),
             np.uint8,
         )

@@ -118,7 +118,7 @@ class YuNetDetector:
         return self.look(image).faces
 
     def look(self, image: Pixels) -> Look:
-        """The same as ``detect``, with what may be a face and how closely the picture was looked at.
+        """``detect``, with what may be a face too, and how closely the picture was looked at.
 
         Raises:
             ImageError: not such an image.

@@ -55,12 +55,19 @@ class CropGeometry:
     shift_x: float
     shift_y: float
 
-    def square(self, box: Box) -> Square:
-        """The square for a box, at least one pixel wide."""
+    def square(self, box: Box, roll: float = 0.0) -> Square:
+        """The square for a box, at least one pixel wide.
+
+        Args:
+            box: of a detector.
+            roll: tilt of the face in degrees, clockwise; the shift turns with it.
+        """
         box_side = max(box.width, box.height)
         side = max(1, round(self.scale * box_side))
-        centre_x = box.x + box.width / 2 + self.shift_x * box_side
-        centre_y = box.y + box.height / 2 + self.shift_y * box_side
+        cos, sin = math.cos(math.radians(roll)), math.sin(math.radians(roll))
+        across, down = self.shift_x * box_side, self.shift_y * box_side
+        centre_x = box.x + box.width / 2 + cos * across - sin * down
+        centre_y = box.y + box.height / 2 + sin * across + cos * down
         return Square(
             math.floor(centre_x - side / 2 + 0.5), math.floor(centre_y - side / 2 + 0.5), side
         )
@@ -98,7 +105,7 @@ def crop_gray(image: npt.NDArray[np.uint8], square: Square, size: int) -> npt.ND
     return resize_square(np.asarray(gray, np.uint8), size)
 
 
-def eye_line(landmarks: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+def roll_angle(landmarks: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     """Angle of the line between the eyes, in degrees ``[N]``: positive where the right one of the
     image is the lower one.
 
@@ -126,12 +133,12 @@ def crop_around(image: npt.NDArray[np.uint8], square: Square, size: int) -> npt.
     return crop_gray(image, around, _AROUND_PIXELS * size)
 
 
-def upright(around: npt.NDArray[np.uint8], degrees: float, size: int) -> npt.NDArray[np.uint8]:
+def align_face(around: npt.NDArray[np.uint8], degrees: float, size: int) -> npt.NDArray[np.uint8]:
     """The square that ``crop_around`` was given, turned about its middle.
 
     Args:
         around: what ``crop_around`` gave for ``size``.
-        degrees: how far the face is tilted clockwise: its ``eye_line``.
+        degrees: how far the face is tilted clockwise: its ``roll_angle``.
         size: side of the result in pixels.
 
     Returns:
