@@ -25,12 +25,13 @@ ALLOWED = {
     "fer_bench": {"fer_sdk", "fer_bench"},
 }
 TORCH = {"torch", "torchvision", "lightning", "torchmetrics", "timm"}
-NOT_IN_THE_SDK = TORCH | {"onnx", "onnxscript", "sklearn", "scipy", "matplotlib"}
+NOT_IN_THE_SDK = TORCH | {"onnx", "onnxscript", "sklearn", "scipy"}
 ONE_HOME = {
     "PIL": "image/pillow.py",
     "onnxruntime": "models/session.py",
     "mediapipe": "detectors/mediapipe.py",
     "pandas": "output/interop.py",
+    "matplotlib": "output/chart.py",
 }
 
 

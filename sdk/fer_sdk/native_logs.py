@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -12,7 +11,6 @@ from typing import Any
 
 import cv2
 
-_FFMPEG_LEVEL, _FFMPEG_QUIET = "OPENCV_FFMPEG_LOGLEVEL", "-8"
 _C_STDERR = {"linux": "stderr", "darwin": "__stderrp"}
 
 
@@ -30,24 +28,6 @@ def quiet() -> Iterator[None]:
         yield
     finally:
         _silence.leave()
-
-
-@contextmanager
-def quiet_opening() -> Iterator[None]:
-    """The same while a video is opened, which also silences what FFmpeg's own threads say later.
-
-    OpenCV takes FFmpeg's log level from this variable whenever anyone opens a video, so that it
-    holds until the next one is opened. A level that the user chose stays.
-    """
-    chosen = _FFMPEG_LEVEL in os.environ
-    with _opening, quiet():
-        if not chosen:
-            os.environ[_FFMPEG_LEVEL] = _FFMPEG_QUIET
-        try:
-            yield
-        finally:
-            if not chosen:
-                os.environ.pop(_FFMPEG_LEVEL, None)
 
 
 class _Silence:
@@ -99,4 +79,3 @@ def _c_stderr() -> tuple[ctypes.c_void_p | None, int | None]:
 
 
 _silence = _Silence()
-_opening = threading.Lock()

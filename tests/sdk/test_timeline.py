@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import tiny_models
+import videos
+from fer_sdk import cli
 from fer_sdk.errors import DataError
 from fer_sdk.output.chart import draw_timeline
 from fer_sdk.output.draw import PALETTE
@@ -113,6 +117,17 @@ def test_without_matplotlib_it_says_what_to_install(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(DataError, match=r"needs matplotlib.*pip install 'fer-sdk\[plot\]'"):
         draw_timeline(Timeline())
+
+
+def test_the_command_says_so_before_it_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    video = videos.write(tmp_path / "film.mp4", videos.plain(3))
+    goal = str(tmp_path / "out.png")
+    done = CliRunner().invoke(cli.app, ["video", str(video), "--timeline", goal])
+    assert done.exit_code == 2
+    assert "needs matplotlib" in " ".join(done.stderr.replace("│", " ").split())
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from fer_sdk.errors import ImageError, SettingError, VideoError
 from fer_sdk.image.folder import PICTURES
 from fer_sdk.image.load import Color, ImageLike, load_image
-from fer_sdk.native_logs import quiet, quiet_opening
+from fer_sdk.native_logs import quiet
 from fer_sdk.video.container import HIGHEST_RATE, USUAL_RATE, Film, Frames, is_address
 
 _LETTERS = bytes({*range(0x20, 0x100), *b"\t\n\r\f\x1b"})
@@ -295,7 +295,7 @@ def _camera_number(source: object) -> int | None:
 
 
 def _open_camera(number: int) -> Any:
-    with quiet_opening():
+    with quiet():
         capture = cv2.VideoCapture(number)
     if not capture.isOpened():
         raise VideoError(
