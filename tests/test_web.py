@@ -486,9 +486,9 @@ def test_crops_are_those_of_the_sdk(tmp_path: Path) -> None:
         assert square == expected._asdict()
         gray = crop_gray(rgb, expected, size)
         assert np.abs(gray.ravel().astype(int) - pixels).max() <= 1, expected
-        off = align_face(crop_around(rgb, expected, size), 9 * place - 180, size).ravel() - np.array(
-            turned
-        )
+        off = align_face(
+            crop_around(rgb, expected, size), 9 * place - 180, size
+        ).ravel() - np.array(turned)
         # OpenCV knows places between pixels to a 32nd.
         assert np.abs(off).max() <= 12, expected
         assert np.abs(off).mean() <= 2, expected

@@ -338,7 +338,7 @@ class FerPipeline:
         times: Iterable[float] | None = None,
         fps: float | None = None,
         max_faces: int | None = None,
-        detect_every: int = 1,
+        detect_every: int | None = None,
         smoothing: float | None = 0.3,
         keep: float = 1.0,
         images: bool = False,
@@ -369,7 +369,9 @@ class FerPipeline:
                 whatever the file says. Your own frames are taken for 30 a second unless you say.
             max_faces: keep only this many, the largest that are found.
             detect_every: run the face detector on every such frame only. Between, each face is
-                followed by its movement and its landmarks; new faces are found at the next.
+                followed by its movement and its landmarks; new faces are found at the next. None
+                goes by the picture: every frame where a quick look finds the faces, every 4th or
+                16th where small ones need a closer look.
             smoothing: time constant in seconds of the exponential smoothing of scores: of a sudden
                 change 63 % show after this time, 95 % after three times it, at any frame rate.
                 None gives each frame's own scores.

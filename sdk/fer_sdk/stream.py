@@ -59,8 +59,8 @@ class Frame:
 class Looker(Protocol):
     """What a stream needs of a pipeline."""
 
-    def find(self, image: npt.NDArray[np.uint8]) -> list[Face]:
-        """The faces of an RGB image, by the detector."""
+    def find(self, image: npt.NDArray[np.uint8]) -> tuple[list[Face], int]:
+        """The faces of an RGB image, by the detector, and the cost of that as of a first look."""
         ...
 
     def look(self, image: npt.NDArray[np.uint8], faces: Sequence[Face]) -> list[Face]:
@@ -71,14 +71,18 @@ class Looker(Protocol):
         ...
 
 
-def check_settings(detect_every: int, smoothing: float | None, keep: float) -> None:
+def check_settings(detect_every: int | None, smoothing: float | None, keep: float) -> None:
     """See that the settings of a stream are ones.
 
     Raises:
         SettingError: one is not; says which.
     """
-    if isinstance(detect_every, bool) or not isinstance(detect_every, int) or detect_every < 1:
-        raise SettingError(f"detect_every must be a number of frames from 1, not {detect_every!r}")
+    if detect_every is not None and (
+        isinstance(detect_every, bool) or not isinstance(detect_every, int) or detect_every < 1
+    ):
+        raise SettingError(
+            f"detect_every must be a number of frames from 1, or None, not {detect_every!r}"
+        )
     if smoothing is not None and not 0 < smoothing < math.inf:
         raise SettingError(
             f"smoothing must be seconds above 0, or None for scores as they are, not {smoothing!r}"
@@ -91,7 +95,7 @@ def follow(
     shots: Iterator[Shot],
     looker: Looker,
     *,
-    detect_every: int,
+    detect_every: int | None,
     smoothing: float | None,
     keep: float,
     images: bool,
@@ -101,14 +105,21 @@ def follow(
     smoothers: dict[int, Smoother] = {}
     detected: dict[int, Face] = {}
     size: tuple[int, int] | None = None
+    due = 0
     for index, shot in enumerate(shots):
         height, width = shot.pixels.shape[:2]
         changed = size is not None and size != (width, height)
         if size is not None and changed:
             tracker.scale(width / size[0], height / size[1])
         size = width, height
-        if index % detect_every == 0 or changed:
-            found = looker.find(shot.pixels)
+        if index >= due or changed:
+            found, cost = looker.find(shot.pixels)
+            # A look that costs as much as 16 first ones is taken every 16 frames.
+            due = (
+                index + cost
+                if detect_every is None
+                else index - index % detect_every + detect_every
+            )
             numbers = tracker.assign(shot.time, [face.box for face in found], width, height)
             faces = detected = dict(zip(numbers, found, strict=True))
             for gone in smoothers.keys() - tracker.numbers:

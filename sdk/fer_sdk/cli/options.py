@@ -24,6 +24,7 @@ _PANEL = "Faces and models"
 class DetectorChoice(StrEnum):
     auto = "auto"
     mediapipe = "mediapipe"
+    yunet = "yunet"
     blazeface = "blazeface"
     none = "none"
 

@@ -50,9 +50,12 @@ TimelineOption = Annotated[
     ),
 ]
 DetectEvery = Annotated[
-    int,
+    int | None,
     typer.Option(
-        min=1, metavar="N", help="Run the detector on every Nth frame, and follow faces between."
+        min=1,
+        metavar="N",
+        help="Run the detector on every Nth frame, and follow faces between.",
+        show_default="by the size of the faces",
     ),
 ]
 Smoothing = Annotated[

@@ -87,7 +87,7 @@ def webcam(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object a line, one line a frame.")
     ] = False,
-    detect_every: DetectEvery = 1,
+    detect_every: DetectEvery = None,
     smoothing: Smoothing = 0.3,
     keep: Keep = 1.0,
     max_faces: MaxFaces = None,
