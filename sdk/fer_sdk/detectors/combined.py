@@ -13,19 +13,21 @@ import numpy.typing as npt
 
 from fer_sdk.detectors.base import Detection, Detector, check_rgb
 from fer_sdk.detectors.boxes import clamped, iou
+from fer_sdk.detectors.upright import middle_score, upright_view
 from fer_sdk.detectors.yunet import YuNetDetector
 from fer_sdk.types import Box
 
 NEAR_MIN_SCORE = 0.3
 """Least score of BlazeFace of a box that YuNet is asked about."""
 
-# Chosen as YuNet's: what BlazeFace needs alone, and what the mean of both scores has to reach.
-_NEAR_SURE, _BOTH_SURE = 0.75, 0.65
+# Chosen as YuNet's figures: the score with which BlazeFace needs nobody's help; else, what the mean
+# of its own score and of both detectors' in an upright view has to reach.
+_NEAR_SURE, _MEAN_SURE = 0.75, 0.61
 _TURNS = (0.0, -20.0, 20.0)
 """Degrees by which a roll of BlazeFace may be wrong where a face is tilted far."""
 # A face that fills a small picture is found by both with some gray around it.
 _CROP_SIDE = 256
-_MARGIN, _CROP_SURE = 0.25, 0.5
+_MARGIN, _CROP_SURE = 0.25, 0.55
 # BlazeFace sees no smaller ones, in sides of the picture.
 _NEAR_SIDE = 1 / 8
 _SAME_FACE = 0.2
@@ -69,7 +71,7 @@ class CombinedDetector:
         near = _NEAR_SIDE * max(height, width)
         others = [one for one in doubtful if max(one.box[2:]) >= near]
         if not faces or others:
-            faces += self._near_faces(image, faces, _BOTH_SURE)
+            faces += self._near_faces(image, faces, _MEAN_SURE)
         if not faces and max(height, width) <= _CROP_SIDE:
             faces = self._crop(image)
         return [face for face in faces if face.score >= self._min_score], cost
@@ -82,21 +84,21 @@ class CombinedDetector:
     def _near_faces(
         self, image: npt.NDArray[np.uint8], found: list[Detection], least: float
     ) -> list[Detection]:
-        """What BlazeFace finds beside the faces there are, and YuNet confirms."""
+        """What BlazeFace finds beside the faces there are, where an upright view confirms it."""
         near = [
             face
             for face in self._near.detect(image)
             if (iou([face.box], [other.box for other in found]) <= _SAME_FACE).all()
         ]
-        asked = [
-            (np.array(face.box), (face.roll or 0.0) + turn) for face in near for turn in _TURNS
-        ]
-        confirmed = np.reshape(self._yunet.confirm(image, asked), (-1, len(_TURNS))).max(axis=1)
         faces = []
-        for face, again in zip(near, confirmed.tolist(), strict=True):
-            score = (face.score + again) / 2
-            if face.score >= _NEAR_SURE:
-                score = max(face.score, score)
+        for face in near:
+            score = face.score
+            if score < _NEAR_SURE:
+                rolls = [(face.roll or 0.0) + turn for turn in _TURNS]
+                views = [upright_view(image, face.box, roll) for roll in rolls]
+                again = (self._near.detect(view) for view in views)
+                by_near = max(middle_score((one.box, one.score) for one in seen) for seen in again)
+                score = (face.score + by_near + max(self._yunet.confirm(views))) / 3
             if score >= least:
                 faces.append(Detection(face.box, score, face.roll))
         return faces

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fer_sdk.detectors.base import Detection, check_min_score, check_rgb
-from fer_sdk.detectors.boxes import Boxes, clamped, iou, suppress
+from fer_sdk.detectors.boxes import Boxes, clamped, suppress
+from fer_sdk.detectors.upright import middle_score, upright_view
 from fer_sdk.errors import DetectorError
 from fer_sdk.models.packaged import read_bundled
 from fer_sdk.models.session import Session
@@ -40,11 +41,10 @@ _MOST_OVERLAP = 0.3
 _SMALLEST = 10.0
 """Pixels of the picture; below, nothing can be read in a face."""
 
-# A second view shows the face upright, in the middle, at half of this side.
-_VIEW = 128
-_CONFIRMED, _LEAST = 0.5, 0.2
-_SAME_FACE = 0.3
+# What an upright view of a face that is not sure has to reach, and how many are looked at in a run.
+_CONFIRMED = 0.5
 _AT_ONCE = 32
+_LEAST = 0.2
 
 # From YuNet's box, which is as tall as a face, to the square that BlazeFace draws and the models'
 # crop geometry is measured for. Fitted on FER2013's Training faces, where both find one.
@@ -138,9 +138,11 @@ class YuNetDetector:
                 break
         likely = [one for one in candidates if one.score >= self._min_score]
         unsure = [one for one in likely if one.score < _SURE]
-        confirmed = self.confirm(image, [(one.box, one.roll) for one in unsure])
+        views = [upright_view(image, one.box.tolist(), one.roll) for one in unsure]
         dropped = {
-            id(one) for one, again in zip(unsure, confirmed, strict=True) if again < _CONFIRMED
+            id(one)
+            for one, again in zip(unsure, self.confirm(views), strict=True)
+            if again < _CONFIRMED
         }
         height, width = image.shape[:2]
         faces = []
@@ -155,25 +157,12 @@ class YuNetDetector:
         ]
         return Look(faces, doubtful, (side // _LOOKS[0]) ** 2)
 
-    def confirm(self, image: Pixels, faces: Sequence[tuple[Boxes, float]]) -> list[float]:
-        """Look at each face alone: turned upright, with twice its side around it, in full contrast.
-
-        Args:
-            image: RGB uint8 ``[H, W, 3]``.
-            faces: box and roll of each.
-
-        Returns:
-            For each the score of what is found in its place, 0 where nothing is.
-        """
-        scores: list[float] = []
-        half = _VIEW / 2
-        middle = [half / 2, half / 2, half, half]
-        for start in range(0, len(faces), _AT_ONCE):
-            views = [_view(image, box, roll) for box, roll in faces[start : start + _AT_ONCE]]
-            for found in self._decoded(np.stack(views), _LEAST):
-                same = [one.score for one in found if iou(one.box, middle)[0, 0] > _SAME_FACE]
-                scores.append(max(same, default=0.0))
-        return scores
+    def confirm(self, views: Sequence[Pixels]) -> list[float]:
+        """The score of the face in the middle of each ``upright_view``; 0 where there is none."""
+        found: list[list[Candidate]] = []
+        for start in range(0, len(views), _AT_ONCE):
+            found += self._decoded(np.stack(views[start : start + _AT_ONCE]), _LEAST)
+        return [middle_score((one.box.tolist(), one.score) for one in faces) for faces in found]
 
     def close(self) -> None:
         """Let go of the session. May be called more than once."""
@@ -238,29 +227,3 @@ def _square(box: Boxes) -> Box:
     mean = math.sqrt(width * height)
     side = _SIDE * mean
     return Box(x + (width - side) / 2, y + (height - side) / 2 + _DOWN * mean, side, side)
-
-
-def _view(image: Pixels, box: Boxes, roll: float) -> Pixels:
-    """A face upright in the middle of a square, with its own side around it."""
-    x, y, width, height = (float(number) for number in box)
-    scale = 2 * max(width, height) / _VIEW
-    step = max(1, int(scale))
-    thin = np.ascontiguousarray(image[::step, ::step])
-    turn = math.radians(roll)
-    cos, sin = scale / step * math.cos(turn), scale / step * math.sin(turn)
-    middle = (_VIEW - 1) / 2
-    centre_x, centre_y = (x + width / 2) / step, (y + height / 2) / step
-    source = np.array(
-        [[cos, -sin, centre_x - (cos - sin) * middle], [sin, cos, centre_y - (sin + cos) * middle]]
-    )
-    view = cv2.warpAffine(
-        thin,
-        source,
-        (_VIEW, _VIEW),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=cv2.mean(thin)[:3],
-    )
-    low, high = np.percentile(view, (1, 99))
-    stretched = (view - low) * (255 / max(high - low, 8.0))
-    return np.asarray(stretched.clip(0, 255), np.uint8)
