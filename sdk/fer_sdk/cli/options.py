@@ -38,7 +38,8 @@ class PrecisionChoice(StrEnum):
 def _device(name: str) -> str:
     if name not in get_args(Device) and not name.endswith("ExecutionProvider"):
         raise typer.BadParameter(
-            f"{name!r} is neither one of {', '.join(get_args(Device))} nor a provider of onnxruntime"
+            f"{name!r} is neither one of {', '.join(get_args(Device))} nor a provider of "
+            "onnxruntime"
         )
     return name
 
