@@ -424,6 +424,35 @@ def test_damage_in_the_middle_is_told(tmp_path: Path) -> None:
     tried("videos that were cut off or damaged in the middle")
 
 
+def test_damage_of_any_kind_is_a_video_error_or_none(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (8, 64, 96, 3), np.uint8)
+    files = [
+        videos.encode(tmp_path / name, noise, codec, pixels, interlaced=interlaced).read_bytes()
+        for name, codec, pixels, interlaced in (
+            ("a.mp4", "h264", "yuv420p", False),
+            ("b.mp4", "h264", "yuv420p", True),
+            ("a.ts", "mpeg2video", "yuv420p", True),
+            ("a.avi", "mjpeg", "yuvj420p", False),
+            ("a.mkv", "mpeg4", "yuv420p", False),
+            ("a.mov", "prores_ks", "yuv422p10le", False),
+        )
+    ]
+    rng = np.random.default_rng(1)
+    errors = 0
+    for case in range(300):
+        content = bytearray(files[case % len(files)])
+        for _ in range(int(rng.integers(1, 20))):
+            # Most of them where it says what follows.
+            at = int(rng.integers(0, len(content) if rng.random() < 0.5 else 600))
+            content[at] = int(rng.integers(0, 256))
+        try:
+            _shots(io.BytesIO(content))
+        except VideoError:
+            errors += 1
+    assert 0 < errors < 300
+    tried("videos that were cut off or damaged in the middle", 300)
+
+
 def test_what_was_trimmed_off_is_not_missing(tmp_path: Path) -> None:
     for first, frames in ((0, 30), (24, 30), (12, 48)):
         path = videos.write(tmp_path / "a.mp4", videos.plain(60), fps=30)

@@ -113,6 +113,8 @@ class Film:
             VideoError: the video is damaged or cut, which shows after its last frame; or a frame is
                 larger than ``max_pixels``.
         """
+        from av.error import FFmpegError
+
         count, moment, start, soonest = 0, 0.0, self._start(), math.inf
         for number, frame in enumerate(_deinterlaced(self._decoded())):
             self._check_size(frame.width, frame.height)
@@ -126,9 +128,12 @@ class Film:
                 soonest = min(soonest, now - moment)
                 if not is_timed or now - moment - soonest > _LATEST_SECONDS:
                     continue
-            pixels = np.ascontiguousarray(frame.to_ndarray(format="rgb24"), np.uint8)
-            turn = _TURNS.get(frame.rotation)
-            yield moment, pixels if turn is None else np.asarray(cv2.rotate(pixels, turn), np.uint8)
+            try:
+                pixels = _pixels(frame)
+            except FFmpegError:
+                self._lost += 1
+                continue
+            yield moment, pixels
             count += 1
         problem = self._problem(count, moment)
         if problem is not None:
@@ -201,6 +206,12 @@ class Film:
             )
 
 
+def _pixels(frame: VideoFrame) -> npt.NDArray[np.uint8]:
+    pixels = np.ascontiguousarray(frame.to_ndarray(format="rgb24"), np.uint8)
+    turn = _TURNS.get(frame.rotation)
+    return pixels if turn is None else np.asarray(cv2.rotate(pixels, turn), np.uint8)
+
+
 def _deinterlaced(frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
     """One frame for each two fields; from the first interlaced frame on, by FFmpeg's filter."""
     graph: Graph | None = None
@@ -229,10 +240,13 @@ def _deinterlacer(frame: VideoFrame) -> Graph:
 
 
 def _filtered(graph: Graph | None, frame: VideoFrame | None) -> Iterator[VideoFrame]:
-    """What is ready when a frame is added; without one, what is left."""
+    """What is ready when a frame is added, which may be none; without one, what is left."""
+    from av.error import FFmpegError
+
     if graph is not None:
-        graph.vpush(frame)
-        with suppress(BlockingIOError, EOFError):
+        # It raises one too where nothing is ready yet.
+        with suppress(FFmpegError):
+            graph.vpush(frame)
             while True:
                 yield graph.vpull()
 
