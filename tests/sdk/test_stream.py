@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -286,6 +287,18 @@ def test_a_name_that_is_no_text_is_read_and_written(tmp_path: Path) -> None:
     with open_video(target, 30) as show:
         show(0.0, videos.plain(1)[0])
     assert len(_shots(target)) == 1
+
+
+def test_a_title_may_be_in_any_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    with av.open(path, "w") as out:
+        out.metadata["title"] = "CAFEx"
+        stream: Any = out.add_stream("mpeg4", 30)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        out.mux(stream.encode(av.VideoFrame.from_ndarray(videos.plain(1, 64, 64)[0], "bgr24")))
+        out.mux(stream.encode(None))
+    path.write_bytes(path.read_bytes().replace(b"CAFEx", b"CAF\xe9x"))
+    assert len(_shots(path)) == 1
 
 
 def test_without_pyav_it_says_what_to_install(

@@ -8,7 +8,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import suppress
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, BinaryIO, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
 
 import cv2
 import numpy as np
@@ -272,19 +272,23 @@ def _open(source: BinaryIO | str, name: str) -> InputContainer:
         # Without its name, so that FFmpeg knows of no file.
         methods = {key: getattr(source, key) for key in ("read", "seek", "tell", "seekable")}
         file = SimpleNamespace(name="", **methods)
+    # From 19 on it is by itself: a title may be in any encoding.
+    is_strict = int(av.__version__.partition(".")[0]) < 19
+    lenient: dict[str, Any] = {"metadata_errors": "replace"} if is_strict else {}
     try:
-        return av.open(
+        container: InputContainer = av.open(
             file,
             "r",
             container_options=options,
-            metadata_errors="replace",
             timeout=(_OPENING_SECONDS, _READING_SECONDS) if isinstance(source, str) else None,
+            **lenient,
         )
     except av.error.FFmpegError as error:
         reason = "not a video that FFmpeg can read, or one that is damaged or cut"
         if isinstance(source, str):
             reason = f"cannot be opened: {error.strerror or error}"
         raise VideoError(f"{name}: {reason}") from error
+    return container
 
 
 def _video_stream(container: InputContainer, name: str) -> VideoStream:
