@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -288,6 +289,18 @@ def test_a_name_that_is_no_text_is_read_and_written(tmp_path: Path) -> None:
     assert len(_shots(target)) == 1
 
 
+def test_a_title_may_be_in_any_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    with av.open(path, "w") as out:
+        out.metadata["title"] = "CAFEx"
+        stream: Any = out.add_stream("mpeg4", 30)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        out.mux(stream.encode(av.VideoFrame.from_ndarray(videos.plain(1, 64, 64)[0], "bgr24")))
+        out.mux(stream.encode(None))
+    path.write_bytes(path.read_bytes().replace(b"CAFEx", b"CAF\xe9x"))
+    assert len(_shots(path)) == 1
+
+
 def test_without_pyav_it_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pipeline: FerPipeline
 ) -> None:
@@ -422,6 +435,35 @@ def test_damage_in_the_middle_is_told(tmp_path: Path) -> None:
     assert 15 <= len(shots) <= 25
     assert f"damaged: only {len(shots)} of 60 frames can be decoded" in str(error)
     tried("videos that were cut off or damaged in the middle")
+
+
+def test_damage_of_any_kind_is_a_video_error_or_none(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (8, 64, 96, 3), np.uint8)
+    files = [
+        videos.encode(tmp_path / name, noise, codec, pixels, interlaced=interlaced).read_bytes()
+        for name, codec, pixels, interlaced in (
+            ("a.mp4", "h264", "yuv420p", False),
+            ("b.mp4", "h264", "yuv420p", True),
+            ("a.ts", "mpeg2video", "yuv420p", True),
+            ("a.avi", "mjpeg", "yuvj420p", False),
+            ("a.mkv", "mpeg4", "yuv420p", False),
+            ("a.mov", "prores_ks", "yuv422p10le", False),
+        )
+    ]
+    rng = np.random.default_rng(1)
+    errors = 0
+    for case in range(300):
+        content = bytearray(files[case % len(files)])
+        for _ in range(int(rng.integers(1, 20))):
+            # Most of them where it says what follows.
+            at = int(rng.integers(0, len(content) if rng.random() < 0.5 else 600))
+            content[at] = int(rng.integers(0, 256))
+        try:
+            _shots(io.BytesIO(content))
+        except VideoError:
+            errors += 1
+    assert 0 < errors < 300
+    tried("videos that were cut off or damaged in the middle", 300)
 
 
 def test_what_was_trimmed_off_is_not_missing(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import suppress
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, BinaryIO, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
 
 import cv2
 import numpy as np
@@ -113,6 +113,8 @@ class Film:
             VideoError: the video is damaged or cut, which shows after its last frame; or a frame is
                 larger than ``max_pixels``.
         """
+        from av.error import FFmpegError
+
         count, moment, start, soonest = 0, 0.0, self._start(), math.inf
         for number, frame in enumerate(_deinterlaced(self._decoded())):
             self._check_size(frame.width, frame.height)
@@ -126,9 +128,12 @@ class Film:
                 soonest = min(soonest, now - moment)
                 if not is_timed or now - moment - soonest > _LATEST_SECONDS:
                     continue
-            pixels = np.ascontiguousarray(frame.to_ndarray(format="rgb24"), np.uint8)
-            turn = _TURNS.get(frame.rotation)
-            yield moment, pixels if turn is None else np.asarray(cv2.rotate(pixels, turn), np.uint8)
+            try:
+                pixels = _pixels(frame)
+            except FFmpegError:
+                self._lost += 1
+                continue
+            yield moment, pixels
             count += 1
         problem = self._problem(count, moment)
         if problem is not None:
@@ -201,6 +206,12 @@ class Film:
             )
 
 
+def _pixels(frame: VideoFrame) -> npt.NDArray[np.uint8]:
+    pixels = np.ascontiguousarray(frame.to_ndarray(format="rgb24"), np.uint8)
+    turn = _TURNS.get(frame.rotation)
+    return pixels if turn is None else np.asarray(cv2.rotate(pixels, turn), np.uint8)
+
+
 def _deinterlaced(frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
     """One frame for each two fields; from the first interlaced frame on, by FFmpeg's filter."""
     graph: Graph | None = None
@@ -229,10 +240,13 @@ def _deinterlacer(frame: VideoFrame) -> Graph:
 
 
 def _filtered(graph: Graph | None, frame: VideoFrame | None) -> Iterator[VideoFrame]:
-    """What is ready when a frame is added; without one, what is left."""
+    """What is ready when a frame is added, which may be none; without one, what is left."""
+    from av.error import FFmpegError
+
     if graph is not None:
-        graph.vpush(frame)
-        with suppress(BlockingIOError, EOFError):
+        # It raises one too where nothing is ready yet.
+        with suppress(FFmpegError):
+            graph.vpush(frame)
             while True:
                 yield graph.vpull()
 
@@ -258,19 +272,23 @@ def _open(source: BinaryIO | str, name: str) -> InputContainer:
         # Without its name, so that FFmpeg knows of no file.
         methods = {key: getattr(source, key) for key in ("read", "seek", "tell", "seekable")}
         file = SimpleNamespace(name="", **methods)
+    # From 19 on it is by itself: a title may be in any encoding.
+    is_strict = int(av.__version__.partition(".")[0]) < 19
+    lenient: dict[str, Any] = {"metadata_errors": "replace"} if is_strict else {}
     try:
-        return av.open(
+        container: InputContainer = av.open(
             file,
             "r",
             container_options=options,
-            metadata_errors="replace",
             timeout=(_OPENING_SECONDS, _READING_SECONDS) if isinstance(source, str) else None,
+            **lenient,
         )
     except av.error.FFmpegError as error:
         reason = "not a video that FFmpeg can read, or one that is damaged or cut"
         if isinstance(source, str):
             reason = f"cannot be opened: {error.strerror or error}"
         raise VideoError(f"{name}: {reason}") from error
+    return container
 
 
 def _video_stream(container: InputContainer, name: str) -> VideoStream:
