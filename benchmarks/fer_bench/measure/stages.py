@@ -65,7 +65,6 @@ def _with_hook(
             detector=None if parts.detector is None else _TimedDetector(parts.detector, mark),
             landmarks=_TimedLandmarks(parts.landmarks, mark),
             emotion=_TimedEmotion(parts.emotion, mark),
-            again=None,
         )
     )
 
