@@ -109,19 +109,19 @@ def _devices(plan: Plan, skipped: list[Skipped]) -> list[str]:
 
 def _open(arguments: dict[str, object]) -> Subject:
     pipeline = FerPipeline(**arguments)  # type: ignore[arg-type]
-    info, parts = pipeline.info, pipeline.parts
-    if parts.detector is None:
+    info, analyzer = pipeline.info, pipeline.analyzer
+    if analyzer.detector is None:
         raise DetectorError("the pipeline was opened without a detector")
     return Subject(
         arguments,
         pipeline,
         info.device,
         info.models[0].precision,
-        parts.detector.name,
+        analyzer.detector.name,
         info.threads,
-        parts.emotion,
-        parts.landmarks,
-        parts.detector,
+        analyzer.emotion,
+        analyzer.landmarks,
+        analyzer.detector,
     )
 
 
