@@ -74,9 +74,7 @@ def test_every_scenario_is_measured_as_asked(folder: Path) -> None:
         (row.conditions.scenario, row.conditions.stage, row.conditions.batch, row.conditions.faces)
         for row in result.rows
     }
-    # A straight face is not turned upright.
-    seen = [stage for stage in STAGES if stage != "align"]
-    expected = {("stages", stage, 1, faces) for stage in seen for faces in (1, 2)}
+    expected = {("stages", stage, 1, faces) for stage in STAGES for faces in (1, 2)}
     for scenario in ("single-stream", "multi-thread", "camera"):
         expected |= {(scenario, "end to end", 1, faces) for faces in (1, 2)}
     expected |= {("inference", "three inference calls", 1, faces) for faces in (1, 2)}
@@ -125,7 +123,7 @@ def test_accuracy_is_measured_on_the_split(folder: Path) -> None:
     }
     assert measured == {(0.5, "PublicTest", 4, "measured")}
     without = {row.conditions.stage for row in result.rows if row.accuracy is None}
-    assert without == {*STAGES, "three inference calls"} - {"align", "emotion", "end to end"}
+    assert without == {*STAGES, "three inference calls"} - {"emotion", "end to end"}
 
 
 def test_cold_start_is_a_process_of_its_own(folder: Path) -> None:

@@ -19,7 +19,7 @@ from fer_bench.machine.load import LoadWatch, busy
 from fer_bench.machine.operations import count_operations
 from fer_bench.machine.sessions import BoundModel
 from fer_bench.measure.build import bound_job
-from fer_bench.measure.inference import ThreeCalls
+from fer_bench.measure.inference import three_calls
 from fer_bench.measure.jobs import Job
 from fer_bench.measure.plan import Plan
 from fer_bench.measure.scenarios import changing_batch
@@ -396,10 +396,9 @@ def test_three_calls_run_three_networks_and_nothing_else(
         return run(self, array)
 
     monkeypatch.setattr(runtime.Session, "run", counted)
-    calls = ThreeCalls(subject, picture)
+    calls = three_calls(subject, picture)
     shapes.clear()
     calls()
-    calls.close()
     subject.pipeline.close()
     assert shapes == [(1, 128, 128, 3), (3, 16, 16), (3, 16, 16)]
 

@@ -17,7 +17,7 @@ from fer_bench.baselines.adapter import UnavailableError
 from fer_bench.baselines.catalogue import BASELINES, Entry
 from fer_bench.baselines.process import BaselineProcess
 from fer_bench.machine.sessions import BoundModel
-from fer_bench.measure.inference import Faces, ThreeCalls, crops
+from fer_bench.measure.inference import Faces, crops, three_calls
 from fer_bench.measure.jobs import Job
 from fer_bench.measure.plan import Plan
 from fer_bench.measure.scenarios import (
@@ -145,10 +145,10 @@ def _single(setting: _Setting) -> Iterator[Job]:
 
 
 def _inference(setting: _Setting) -> Iterator[Job]:
-    """What ``predict`` would cost if it did nothing but run its three networks."""
+    """What ``predict`` would cost if it did nothing but call its detector and its models."""
     if setting.found:
-        calls = ThreeCalls(setting.subject, setting.picture)
-        yield setting.job(setting.conditions("inference", stage=THREE_CALLS), calls, owned=[calls])
+        calls = three_calls(setting.subject, setting.picture)
+        yield setting.job(setting.conditions("inference", stage=THREE_CALLS), calls)
 
 
 def _stages(setting: _Setting) -> Iterator[Job]:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 
 from fer_bench.machine.operations import count_operations
-from fer_bench.measure.subjects import Subject, detector_file, model_file
+from fer_bench.measure.subjects import Subject, detector_files, model_file
 from fer_bench.results.result import Model, Operations
 from fer_sdk.errors import ModelError
 from fer_sdk.models.emotion import EmotionModel
@@ -20,19 +20,18 @@ def describe(subjects: Sequence[Subject]) -> list[Model]:
         for model in (subject.emotion, subject.landmarks):
             if model.sha256 not in found:
                 found[model.sha256] = _model(subject, model)
-    detector = detector_file()
-    if detector is not None and subjects:
-        name, content = detector
-        found["detector"] = Model(
-            name="detector",
-            file=name,
-            sha256=hashlib.sha256(content).hexdigest(),
-            precision=None,
-            input_size=None,
-            version=None,
-            metrics={},
-            operations=_operations(content, name),
-        )
+        for file, content in detector_files(subject.detector).items():
+            found[file] = Model(
+                name="yunet" if "yunet" in file else "blazeface",
+                file=file,
+                sha256=hashlib.sha256(content).hexdigest(),
+                precision=None,
+                input_size=None,
+                version=None,
+                metrics={},
+                # What YuNet computes depends on the picture and on what it finds at first.
+                operations=None if "yunet" in file else _operations(content, file),
+            )
     return list(found.values())
 
 

@@ -348,7 +348,10 @@ def _work_of(row: Row, models: Sequence[Model]) -> list[tuple[Operations, int]] 
 
 
 def _operations(stage: str, conditions: Conditions, models: Sequence[Model]) -> Operations | None:
-    name = "detector" if stage == "detect" else stage
+    name = stage
+    if stage == "detect":
+        # YuNet has no fixed work: it looks closer where it finds something.
+        name = "blazeface" if conditions.detector in {"mediapipe", "blazeface"} else ""
     named = [model for model in models if model.name == name]
     exact = [model for model in named if model.precision == conditions.precision]
     # A pipeline's precision is its emotion model's; the others may have one of their own.

@@ -12,7 +12,7 @@ from fer_bench.measure.plan import Plan
 from fer_bench.results.result import Skipped
 from fer_sdk import FerPipeline
 from fer_sdk.detectors import Detector
-from fer_sdk.errors import DetectorError, FerError, ModelError
+from fer_sdk.errors import DetectorError, FerError
 from fer_sdk.models.emotion import EmotionModel
 from fer_sdk.models.landmarks import LandmarksModel
 from fer_sdk.models.packaged import read_bundled
@@ -20,7 +20,11 @@ from fer_sdk.models.session import read_model
 
 NAME = "fer-sdk"
 
-_BLAZEFACE = "face_detection_short_range.onnx"
+_DETECTORS = {
+    "blazeface": "face_detection_short_range.onnx",
+    "mediapipe": "face_detection_short_range.onnx",
+    "yunet": "face_detection_yunet_n.onnx",
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,19 +109,19 @@ def _devices(plan: Plan, skipped: list[Skipped]) -> list[str]:
 
 def _open(arguments: dict[str, object]) -> Subject:
     pipeline = FerPipeline(**arguments)  # type: ignore[arg-type]
-    info, parts = pipeline.info, pipeline.parts
-    if parts.detector is None:
+    info, analyzer = pipeline.info, pipeline.analyzer
+    if analyzer.detector is None:
         raise DetectorError("the pipeline was opened without a detector")
     return Subject(
         arguments,
         pipeline,
         info.device,
         info.models[0].precision,
-        parts.detector.name,
+        analyzer.detector.name,
         info.threads,
-        parts.emotion,
-        parts.landmarks,
-        parts.detector,
+        analyzer.emotion,
+        analyzer.landmarks,
+        analyzer.detector,
     )
 
 
@@ -127,9 +131,7 @@ def model_file(subject: Subject, model: EmotionModel | LandmarksModel) -> bytes:
     return read_bundled(model.source) if own is None else read_model(Path(str(own)))
 
 
-def detector_file() -> tuple[str, bytes] | None:
-    """The detector's network, which both detectors run; None where it does not come along."""
-    try:
-        return _BLAZEFACE, read_bundled(_BLAZEFACE)
-    except ModelError:
-        return None
+def detector_files(detector: str) -> dict[str, bytes]:
+    """The networks of a bundled detector by their file names; those of one's own are not known."""
+    files = {file for name, file in _DETECTORS.items() if name in detector.split("+")}
+    return {file: read_bundled(file) for file in sorted(files)}

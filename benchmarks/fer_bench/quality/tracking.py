@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from fer_bench.quality.detection_scenes import overlap
 from fer_bench.quality.scenes import bundled_portrait
 from fer_bench.quality.tracking_scenes import HEIGHT, SCENES, WIDTH, Noise, Scene, sightings
+from fer_sdk.detectors.boxes import iou
 from fer_sdk.pipeline import FerPipeline
 from fer_sdk.tracker import Tracker
 from fer_sdk.types import Box
@@ -237,21 +237,15 @@ def _framing(pipeline: FerPipeline, portrait: Image) -> Box:
 
 
 def _matches(there: dict[int, Box], found: dict[int, Box]) -> list[tuple[int, int, float]]:
-    """Who was found as which number, and how far off, by overlap and the best first."""
-    pairs = sorted(
-        (
-            (overlap(box, other), person, number)
-            for person, box in there.items()
-            for number, other in found.items()
-        ),
-        reverse=True,
-    )
-    matched: list[tuple[int, int, float]] = []
-    for shared, person, number in pairs:
-        taken = any(person == one or number == other for one, other, _ in matched)
-        if shared >= _SAME and not taken:
-            box, other = there[person], found[number]
-            x = box.x + box.width / 2 - other.x - other.width / 2
-            y = box.y + box.height / 2 - other.y - other.height / 2
-            matched.append((person, number, math.hypot(x, y) / box.width))
+    """Who was found under which track id, and how far off, by overlap and the best first."""
+    people, ids = list(there), list(found)
+    overlaps = iou(list(there.values()), list(found.values()))
+    matched = []
+    while overlaps.size and overlaps.max() >= _SAME:
+        row, column = np.unravel_index(overlaps.argmax(), overlaps.shape)
+        overlaps[row], overlaps[:, column] = 0, 0
+        box, other = there[people[row]], found[ids[column]]
+        x = box.x + box.width / 2 - other.x - other.width / 2
+        y = box.y + box.height / 2 - other.y - other.height / 2
+        matched.append((people[row], ids[column], math.hypot(x, y) / box.width))
     return matched

@@ -89,7 +89,7 @@ _COLUMNS = (
 _TITLES = {
     "single-stream": "single-stream, predict on a decoded array",
     "stages": "stages, predict on the bytes of a JPEG file",
-    "inference": "inference, the three networks alone",
+    "inference": "inference, the detector and the two models alone",
     "multi-thread": "multi-thread, callers that share one pipeline",
     "multi-process": "multi-process, callers that have a pipeline each",
     "offline": "offline, predict_batch on decoded arrays",

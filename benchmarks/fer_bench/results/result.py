@@ -184,7 +184,7 @@ class Operations(_Part, frozen=True):
 class Model(_Part, frozen=True):
     """A model file that ran."""
 
-    name: Annotated[str, _about("emotion, landmarks or detector")]
+    name: Annotated[str, _about("emotion, landmarks, or a detector's: blazeface, yunet")]
     file: Annotated[str, _about("file name")]
     sha256: str
     precision: str | None

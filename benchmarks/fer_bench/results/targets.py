@@ -151,11 +151,7 @@ def _over(above: Row, below: Row) -> _Figure:
 
 
 def _overhead(row: _Rows) -> _Figure:
-    alone = row()
-    found = _over(alone, row(scenario="inference", stage=THREE_CALLS))
-    if alone.conditions.detector == "mediapipe":
-        return found._replace(basis=f"{found.basis}, MediaPipe's whole call among them")
-    return found
+    return _over(row(), row(scenario="inference", stage=THREE_CALLS))
 
 
 def _tail(alone: Row) -> _Figure:
