@@ -22,7 +22,7 @@ import pytest
 
 import tiny_models
 from fer_sdk import FerPipeline
-from fer_sdk.image.crop import CropGeometry, crop_around, crop_gray, upright
+from fer_sdk.image.crop import CropGeometry, crop_around, crop_gray
 from fer_sdk.models.packaged import bundled
 from fer_sdk.types import Box
 

@@ -12,12 +12,12 @@ from PIL import Image
 from fer_sdk.image.crop import (
     CropGeometry,
     Square,
+    align_face,
     centred_square,
     crop_around,
     crop_gray,
-    roll_angle,
     resize_square,
-    align_face,
+    roll_angle,
 )
 from fer_sdk.types import Box
 

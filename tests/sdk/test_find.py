@@ -10,6 +10,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
+from fer_sdk.detectors.confirmed import SURE, ConfirmedDetector
+from fer_sdk.detectors.tiled import TiledDetector
+from fer_sdk.second_look import LARGEST_SIDE, SecondLook
 
 import tiny_models
 from fer_bench.quality.detection import on_canvas
@@ -19,15 +22,12 @@ from fer_bench.quality.scenes import compose
 from fer_sdk import FerPipeline
 from fer_sdk.detectors import Detection
 from fer_sdk.detectors.blazeface import BlazeFaceDetector
-from fer_sdk.detectors.confirmed import SURE, ConfirmedDetector
-from fer_sdk.detectors.tiled import TiledDetector
 from fer_sdk.errors import SettingError
 from fer_sdk.image.crop import Square
 from fer_sdk.image.load import load_image
 from fer_sdk.models.landmarks import LandmarksModel
 from fer_sdk.models.packaged import read_bundled
 from fer_sdk.models.session import Session
-from fer_sdk.second_look import LARGEST_SIDE, SecondLook
 from fer_sdk.types import Box
 from fer_training.faces import FaceSet
 

@@ -29,7 +29,7 @@ MIN_SCORE = 0.7
 
 # All figures here were chosen on photos without faces, on FER2013's faces, and on group photos as a
 # whole; `fer-bench detection` measures them.
-_SURE, _DOUBTFUL = 0.8, 0.3
+_SURELY_UPRIGHT, _SURE, _DOUBTFUL = 0.9, 0.8, 0.3
 _LOOKS = (320, 640, 1280)
 """Longer sides to which a picture is brought, one after the other."""
 # A wider look follows where something that may be a face (its score) is small (its side, as a
@@ -48,7 +48,7 @@ _LEAST = 0.2
 
 # From YuNet's box, which is as tall as a face, to the square that BlazeFace draws and the models'
 # crop geometry is measured for. Fitted on FER2013's Training faces, where both find one.
-_SIDE, _DOWN = 0.97, 0.11
+_SIDE, _DOWN = 0.97, 0.075
 
 
 class Candidate(NamedTuple):
@@ -137,24 +137,15 @@ class YuNetDetector:
             if not small or longer <= side:
                 break
         likely = [one for one in candidates if one.score >= self._min_score]
-        unsure = [one for one in likely if one.score < _SURE]
-        views = [upright_view(image, one.box.tolist(), one.roll) for one in unsure]
-        dropped = {
-            id(one)
-            for one, again in zip(unsure, self.confirm(views), strict=True)
-            if again < _CONFIRMED
-        }
+        confirmed = self._upright(image, likely)
         height, width = image.shape[:2]
         faces = []
-        for one in likely:
+        for one in confirmed:
             box = clamped(_square(one.box), width, height)
-            if box is not None and id(one) not in dropped and max(one.box[2:]) >= _SMALLEST:
+            if box is not None and max(one.box[2:]) >= _SMALLEST:
                 faces.append(Detection(box, one.score, one.roll))
-        doubtful = [
-            one
-            for one in candidates
-            if id(one) in dropped or _DOUBTFUL <= one.score < self._min_score
-        ]
+        kept = {id(one.box) for one in confirmed}
+        doubtful = [one for one in candidates if one.score >= _DOUBTFUL and id(one.box) not in kept]
         return Look(faces, doubtful, (side // _LOOKS[0]) ** 2)
 
     def confirm(self, views: Sequence[Pixels]) -> list[float]:
@@ -163,6 +154,19 @@ class YuNetDetector:
         for start in range(0, len(views), _AT_ONCE):
             found += self._decoded(np.stack(views[start : start + _AT_ONCE]), _LEAST)
         return [middle_score((one.box.tolist(), one.score) for one in faces) for faces in found]
+
+    def _upright(self, image: Pixels, faces: list[Candidate]) -> list[Candidate]:
+        """The sure ones, and those that an upright view confirms; with the roll of the best view.
+
+        YuNet sees a face that is upside down as one that is upright, with a lower score.
+        """
+        asked = [(one, turn) for one in faces for turn in _turns(one.score)]
+        views = [upright_view(image, one.box.tolist(), one.roll + turn) for one, turn in asked]
+        best = {id(one): (one.score, 0.0) for one in faces if one.score >= _SURE}
+        for (one, turn), score in zip(asked, self.confirm(views), strict=True):
+            if score > best.get(id(one), (_CONFIRMED, 0.0))[0]:
+                best[id(one)] = score, turn
+        return [one._replace(roll=one.roll + best[id(one)][1]) for one in faces if id(one) in best]
 
     def close(self) -> None:
         """Let go of the session. May be called more than once."""
@@ -220,6 +224,12 @@ def _decode(outputs: list[npt.NDArray[np.float32]], width: int, least: float) ->
         Candidate(box[at], float(score[at]), float(roll[at]))
         for at in suppress(box, score, _MOST_OVERLAP)
     ]
+
+
+def _turns(score: float) -> tuple[float, ...]:
+    if score >= _SURELY_UPRIGHT:
+        return ()
+    return (180.0,) if score >= _SURE else (0.0, 180.0)
 
 
 def _square(box: Boxes) -> Box:
