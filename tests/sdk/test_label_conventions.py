@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from fer_sdk.errors import ModelError, SettingError
-from fer_sdk.models.metadata import ModelMetadata
 from fer_sdk.models.emotion import EmotionModel
 from fer_sdk.models.landmarks import LandmarksModel
+from fer_sdk.models.metadata import ModelMetadata
 from tiny_models import SIZE, emotion_model, expected_scores, landmarks_model, metadata
 
 SHIFT = (-0.5, 0.1, -1.4, 0.0, -0.1, 0.1, 0.6)

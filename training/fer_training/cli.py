@@ -554,15 +554,16 @@ def _side_by_side(results: Sequence[Evaluation]) -> Table:
     """A row for each way in which each data set was measured; recalls in the last columns."""
     from rich.table import Table
 
-    from fer_training.evaluate import EmotionEvaluation
+    from fer_training.evaluate import EmotionEvaluation, LandmarksEvaluation
     from fer_training.report import percent
 
-    table = Table("data", "faces", "error")
     emotions = [each for each in results if isinstance(each, EmotionEvaluation)]
     if not emotions:
-        for each in results:
-            figures = each.figures
-            table.add_row(each.conditions.data, str(figures.faces), f"{figures.error:.4f}")
+        table = Table("data", "faces", "mean error (of the crop)")
+        for other in results:
+            if isinstance(other, LandmarksEvaluation):
+                error = f"{other.figures.error:.4f}"
+                table.add_row(other.conditions.data, str(other.figures.faces), error)
         return table
     names = list(emotions[0].figures.counts)
     table = Table("data", "faces", "accuracy", "macro-F1", "balanced", "ECE", *names)
