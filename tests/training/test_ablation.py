@@ -6,14 +6,14 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import ablation
 import numpy as np
 import pytest
 import torch
+from ablation import BASE, PARTS, ablate, parts_of, summarise, variants, write_ablation
 from scipy import stats
 
 from fer_sdk.errors import DataError
-from fer_training import ablation
-from fer_training.ablation import BASE, PARTS, ablate, parts_of, summarise, variants, write_ablation
 from fer_training.faces import EMOTIONS, FaceSet
 from fer_training.recipe import EmotionRecipe
 

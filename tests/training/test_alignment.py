@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+from alignment import measure_alignment, turned, write_alignment
 
 from fer_sdk.image.crop import roll_angle
-from fer_training.alignment import measure_alignment, turned, write_alignment
 from fer_training.faces import EMOTIONS, FaceSet
 from fer_training.ground_truth import GroundTruth, digest
 

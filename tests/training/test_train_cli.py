@@ -42,8 +42,6 @@ def test_help_names_every_command_and_shows_examples() -> None:
         "landmarks",
         "conventions",
         "evaluate",
-        "ablate",
-        "align",
         "extract-landmarks",
         "measure-crop",
         "fetch",

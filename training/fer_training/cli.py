@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fer_sdk.errors import DataError, FerError
+from fer_sdk.errors import FerError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -69,14 +69,15 @@ _SaveEvery = Annotated[
 _Truth = Annotated[Path | None, typer.Option(help="Ground truth of other faces than FER2013's.")]
 
 
-def _changes(settings: list[str] | None) -> dict[str, str]:
-    changes = {}
+def changes(settings: list[str] | None) -> dict[str, str]:
+    """What ``--set name=value`` was given."""
+    changed = {}
     for setting in settings or []:
         name, equals, value = setting.partition("=")
         if not equals:
             raise typer.BadParameter(f"{setting!r} is not name=value", param_hint="--set")
-        changes[name.strip()] = value.strip()
-    return changes
+        changed[name.strip()] = value.strip()
+    return changed
 
 
 @app.command(
@@ -121,7 +122,7 @@ def emotion(
     from fer_training.recipe import EmotionRecipe
     from fer_training.votes import read_votes
 
-    recipe = EmotionRecipe.load(config, _changes(settings))
+    recipe = EmotionRecipe.load(config, changes(settings))
     faces = read_faces(data, side=recipe.input_size)
     shares = read_votes(votes, faces) if votes else None
     run = Run(
@@ -159,7 +160,7 @@ def landmarks(
     from fer_training.ground_truth import GroundTruth
     from fer_training.recipe import LandmarksRecipe
 
-    recipe = LandmarksRecipe.load(config, _changes(settings))
+    recipe = LandmarksRecipe.load(config, changes(settings))
     run = Run(output, data_name, version=version, start=start, save_every=save_every)
     typer.echo(train_landmarks(read_faces(data), GroundTruth.load(truth), recipe, run))
 
@@ -311,123 +312,6 @@ def evaluate_model(
 
 
 @app.command(
-    epilog="Examples:\n\n"
-    "fer-train ablate fer2013.csv --votes fer2013new.csv --seeds 3 -o runs/ablation\n\n"
-    "fer-train ablate fer2013.csv --votes fer2013new.csv --part attention --set epochs=60 "
-    "-o runs/attention --report training/reports/attention"
-)
-def ablate(
-    data: _Data,
-    votes: Annotated[
-        Path | None, typer.Option(help="FER+ votes (fer2013new.csv) as soft labels.")
-    ] = None,
-    parts: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--part", help="Take away only this part. May be repeated; without it, each in turn."
-        ),
-    ] = None,
-    seeds: Annotated[int, typer.Option(help="Runs of each variant.", min=1)] = 3,
-    jobs: Annotated[
-        int,
-        typer.Option(
-            help="Runs at the same time, each in a process of its own: on a GPU that one run "
-            "leaves half idle.",
-            min=1,
-        ),
-    ] = 1,
-    save_every: _SaveEvery = 1,
-    config: Annotated[
-        Path,
-        typer.Option("--recipe", help="The base recipe, in TOML or by its name in the package."),
-    ] = Path("ablation"),
-    settings: _Set = None,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder of the runs; unfinished ones go on.")
-    ] = Path("runs/ablation"),
-    report: Annotated[
-        Path, typer.Option(help="Folder for the table, the picture and the figures.")
-    ] = Path("training/reports/ablation"),
-    data_name: _Name = None,
-) -> None:
-    """Measure what each part of a recipe is worth, by training without it.
-
-    Parts: attention, augmentation, jitter, mixup, label smoothing, FER+ votes, EMA, class
-    weighting. More seeds may be asked for later: what is trained already stays.
-    """
-    from fer_training.ablation import ablate as run_ablation
-    from fer_training.ablation import parts_of, write_ablation
-    from fer_training.faces import read_faces
-    from fer_training.recipe import EmotionRecipe
-    from fer_training.votes import read_votes
-
-    base = EmotionRecipe.load(config, _changes(settings))
-    faces = read_faces(data, side=base.input_size)
-    shares = read_votes(votes, faces) if votes else None
-    chosen = parts or [part for part in parts_of(base) if votes or part != "FER+ votes"]
-    result = run_ablation(
-        faces,
-        shares,
-        base,
-        parts=chosen,
-        seeds=range(1, seeds + 1),
-        folder=output,
-        data_name=data_name,
-        jobs=jobs,
-        save_every=save_every,
-    )
-    typer.echo(write_ablation(result, report))
-
-
-@app.command(
-    epilog="Example:\n\n"
-    "fer-train align fer2013.csv --emotion emotion.fp32.onnx --landmarks landmarks.fp32.onnx"
-)
-def align(
-    data: _Data,
-    emotion_model: Annotated[Path, typer.Option("--emotion", help="An exported emotion model.")],
-    landmarks_model: Annotated[
-        Path, typer.Option("--landmarks", help="An exported landmark model.")
-    ],
-    split: Annotated[str, typer.Option(help="Training, PublicTest or PrivateTest.")] = "PublicTest",
-    tilts: Annotated[
-        list[float] | None,
-        typer.Option("--tilt", help="Degrees to tilt all faces by. May be repeated."),
-    ] = None,
-    truth: _Truth = None,
-    report: Annotated[
-        Path, typer.Option(help="Folder for the table, the picture and the figures.")
-    ] = Path("training/reports/alignment"),
-) -> None:
-    """Measure whether turning faces upright by their eyes helps to read their emotion."""
-    from fer_sdk.models.emotion import EmotionModel
-    from fer_sdk.models.landmarks import LandmarksModel
-    from fer_training.alignment import measure_alignment, write_alignment
-    from fer_training.faces import read_faces
-    from fer_training.ground_truth import GroundTruth
-
-    part = read_faces(data).split(split)
-    if not len(part):
-        raise DataError(f"{data}: has no face in {split}")
-    measured = measure_alignment(
-        EmotionModel.from_file(emotion_model, device="cpu"),
-        LandmarksModel.from_file(landmarks_model, device="cpu"),
-        part,
-        GroundTruth.load(truth),
-        split=split,
-        tilts=tilts or (0.0, 10.0, 15.0, 20.0, 30.0),
-    )
-    path = write_alignment(measured, report)
-    for each in measured.tilts:
-        typer.echo(
-            f"tilted by {each.tilt:g} degrees: {100 * each.as_it_is:.2f} % as it is, "
-            f"{100 * each.aligned:.2f} % all aligned, {100 * each.as_default:.2f} % by default "
-            f"({100 * each.gain:+.2f} +- {100 * each.interval:.2f} points)"
-        )
-    typer.echo(path)
-
-
-@app.command(
     name="extract-landmarks",
     epilog="Example:\n\n"
     "fer-train extract-landmarks fer2013.csv --bundle face_landmarker.task -o truth.npz",
@@ -554,15 +438,16 @@ def _side_by_side(results: Sequence[Evaluation]) -> Table:
     """A row for each way in which each data set was measured; recalls in the last columns."""
     from rich.table import Table
 
-    from fer_training.evaluate import EmotionEvaluation
+    from fer_training.evaluate import EmotionEvaluation, LandmarksEvaluation
     from fer_training.report import percent
 
-    table = Table("data", "faces", "error")
     emotions = [each for each in results if isinstance(each, EmotionEvaluation)]
     if not emotions:
-        for each in results:
-            figures = each.figures
-            table.add_row(each.conditions.data, str(figures.faces), f"{figures.error:.4f}")
+        table = Table("data", "faces", "mean error (of the crop)")
+        for other in results:
+            if isinstance(other, LandmarksEvaluation):
+                error = f"{other.figures.error:.4f}"
+                table.add_row(other.conditions.data, str(other.figures.faces), error)
         return table
     names = list(emotions[0].figures.counts)
     table = Table("data", "faces", "accuracy", "macro-F1", "balanced", "ECE", *names)

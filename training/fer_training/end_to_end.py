@@ -82,20 +82,18 @@ def end_to_end(
             if answer:
                 scores[index] = [answer[0].scores[name] for name in faces.label_names]
         name = pipeline.info.detector
-    found = scores.any(axis=1)
+    found: npt.NDArray[np.bool_] = scores.sum(axis=1) > 0
     scores[found] = shift_scores(scores[found], shift.tolist())
-    right = found & (scores.argmax(axis=1) == faces.labels)
-    figures = (
-        emotion_figures(scores[found], faces.labels[found], faces.label_names)
-        if found.any()
-        else None
-    )
+    right: npt.NDArray[np.bool_] = found & (scores.argmax(axis=1) == faces.labels)
+    figures = None
+    if found.any():
+        figures = emotion_figures(scores[found], faces.labels[found], faces.label_names)
     return EndToEndFigures(
         faces=len(faces),
         found=float(found.mean()),
         accuracy=float(right.mean()),
-        accuracy_found=figures and figures.accuracy,
-        ece=figures and figures.ece,
+        accuracy_found=figures.accuracy if figures else None,
+        ece=figures.ece if figures else None,
         recall=_by_label(right, faces),
         found_by_label=_by_label(found, faces),
         detector=str(name),

@@ -90,7 +90,7 @@ class FaceSet:
         known = split if split in SPLITS else _FOLDER_SPLITS.get(split.lower())
         if known is None:
             raise DataError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
-        return self.splits == known
+        return np.asarray(self.splits == known)
 
     def split(self, name: str) -> FaceSet:
         """The faces of one split; empty when the data has none of it."""

@@ -142,21 +142,16 @@ class EmotionModule(TrainingModule):
             mixed, targets = self.mixup(varied[:, None], targets)
             varied = mixed[:, 0]
         logits = self(varied)
-        targets, votes = (
-            targets.split(logits.shape[1], dim=1)
-            if self.shift is not None
-            else (
-                targets,
-                None,
-            )
-        )
+        labels = logits.shape[1]
+        # Behind the labels' columns; there are none without a shift.
+        targets, votes = targets[:, :labels], targets[:, labels:]
         loss = cross_entropy(
             logits,
             targets,
             weight=self.class_weights,
             label_smoothing=self.emotion_recipe.label_smoothing,
         )
-        if self.shift is not None and votes is not None:
+        if self.shift is not None:
             share = self.emotion_recipe.ferplus
             loss = (1 - share) * loss + share * cross_entropy(logits + self.shift, votes)
         if self.teachers is not None:

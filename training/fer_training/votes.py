@@ -117,4 +117,4 @@ def usage_shift(
     voted = training[votes[training].sum(axis=1) > 0]
     by_votes = votes[voted].sum(axis=0) + 1
     by_labels = np.bincount(labels[voted], minlength=votes.shape[1]) + 1
-    return np.log(by_votes / by_labels).astype(np.float32)
+    return np.asarray(np.log(by_votes / by_labels), np.float32)

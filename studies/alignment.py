@@ -1,5 +1,8 @@
 """Does it pay to turn a face upright before its emotion is read?
 
+    python studies/alignment.py fer2013.csv --emotion emotion.fp32.onnx \\
+        --landmarks landmarks.fp32.onnx
+
 The landmark model says where the eyes are; the crop is turned until they are level. What that gains
 on tilted faces it may lose on others to its own errors. Faces are tilted here by known angles. Tilt
 and correction are one resampling, as in a photo, whose crop is cut out once, at the angle wanted.
@@ -11,17 +14,20 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+import typer
 
+from fer_sdk.errors import DataError
 from fer_sdk.image.crop import ALIGN_BEYOND, roll_angle
 from fer_sdk.models.emotion import EmotionModel
 from fer_sdk.models.landmarks import LandmarksModel
 from fer_training import plots
 from fer_training.evaluate import at_model_size, check_labels
-from fer_training.faces import FaceSet
+from fer_training.faces import FaceSet, read_faces
 from fer_training.ground_truth import GroundTruth
 from fer_training.json_file import write_json
 from fer_training.report import markdown_table, percent
@@ -239,3 +245,45 @@ def write_alignment(alignment: Alignment, folder: Path) -> Path:
 
 def _degrees(angle: float | None) -> str:
     return "unknown" if angle is None else f"{angle:.1f}°"
+
+
+def main(
+    data: Path,
+    emotion_model: Annotated[Path, typer.Option("--emotion", help="An exported emotion model.")],
+    landmarks_model: Annotated[
+        Path, typer.Option("--landmarks", help="An exported landmark model.")
+    ],
+    split: Annotated[str, typer.Option(help="Training, PublicTest or PrivateTest.")] = "PublicTest",
+    tilts: Annotated[
+        list[float] | None,
+        typer.Option("--tilt", help="Degrees to tilt all faces by. May be repeated."),
+    ] = None,
+    truth: Path | None = None,
+    report: Annotated[
+        Path, typer.Option(help="Folder for the table, the picture and the figures.")
+    ] = Path("training/reports/alignment"),
+) -> None:
+    """Measure whether turning faces upright by their eyes helps to read their emotion."""
+    part = read_faces(data).split(split)
+    if not len(part):
+        raise DataError(f"{data}: has no face in {split}")
+    measured = measure_alignment(
+        EmotionModel.from_file(emotion_model, device="cpu"),
+        LandmarksModel.from_file(landmarks_model, device="cpu"),
+        part,
+        GroundTruth.load(truth),
+        split=split,
+        tilts=tilts or (0.0, 10.0, 15.0, 20.0, 30.0),
+    )
+    path = write_alignment(measured, report)
+    for each in measured.tilts:
+        typer.echo(
+            f"tilted by {each.tilt:g} degrees: {100 * each.as_it_is:.2f} % as it is, "
+            f"{100 * each.aligned:.2f} % all aligned, {100 * each.as_default:.2f} % by default "
+            f"({100 * each.gain:+.2f} +- {100 * each.interval:.2f} points)"
+        )
+    typer.echo(path)
+
+
+if __name__ == "__main__":
+    typer.run(main)

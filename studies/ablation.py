@@ -1,5 +1,9 @@
 """What each part of a recipe is worth: train with all of them, then without each in turn.
 
+    python studies/ablation.py fer2013.csv --votes fer2013new.csv --seeds 3 -o runs/ablation
+    python studies/ablation.py fer2013.csv --votes fer2013new.csv --part attention \\
+        --set epochs=60 -o runs/attention --report training/reports/attention
+
 Every variant is trained with several seeds. The seed changes the start, the order, the augmentation
 and which faces are held out, so the spread between the seeds of one variant says which differences
 between variants mean anything.
@@ -14,19 +18,22 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+import typer
 from scipy.stats import t as students_t  # type: ignore[import-untyped]
 
 from fer_sdk.errors import DataError
 from fer_training import plots
-from fer_training.faces import FaceSet
+from fer_training.cli import changes
+from fer_training.faces import FaceSet, read_faces
 from fer_training.fit import METRICS_FILE, Run, train_emotion
 from fer_training.json_file import write_json
 from fer_training.recipe import EmotionRecipe
 from fer_training.report import markdown_table
+from fer_training.votes import read_votes
 
 PARTS: Mapping[str, Mapping[str, Any]] = {
     "attention": {"attention": False},
@@ -38,6 +45,9 @@ PARTS: Mapping[str, Mapping[str, Any]] = {
         "erasing": 0.0,
         "noise": 0.0,
         "low_resolution": 0.0,
+        "blur": 0.0,
+        "gamma": 0.0,
+        "jpeg": 0.0,
     },
     "jitter": {"jitter": 0.0},
     "mixup": {"mixup": 0.0},
@@ -316,3 +326,67 @@ def _difference(figure: Figure) -> str:
         return text
     text += f" ± {100 * figure.interval:.2f}"
     return f"**{text}**" if abs(figure.difference) > figure.interval else text
+
+
+def main(
+    data: Path,
+    votes: Annotated[
+        Path | None, typer.Option(help="FER+ votes (fer2013new.csv) as soft labels.")
+    ] = None,
+    parts: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--part", help="Take away only this part. May be repeated; without it, each in turn."
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Runs of each variant.", min=1)] = 3,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            help="Runs at the same time, each in a process of its own: on a GPU that one run "
+            "leaves half idle.",
+            min=1,
+        ),
+    ] = 1,
+    save_every: int = 1,
+    config: Annotated[
+        Path,
+        typer.Option("--recipe", help="The base recipe, in TOML or by its name in the package."),
+    ] = Path("ablation"),
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Change one setting. May be repeated.")
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of the runs; unfinished ones go on.")
+    ] = Path("runs/ablation"),
+    report: Annotated[
+        Path, typer.Option(help="Folder for the table, the picture and the figures.")
+    ] = Path("training/reports/ablation"),
+    data_name: str | None = None,
+) -> None:
+    """Measure what each part of a recipe is worth, by training without it.
+
+    Parts: attention, augmentation, jitter, mixup, label smoothing, FER+ votes, EMA, class
+    weighting. More seeds may be asked for later: what is trained already stays.
+    """
+
+    base = EmotionRecipe.load(config, changes(settings))
+    faces = read_faces(data, side=base.input_size)
+    shares = read_votes(votes, faces) if votes else None
+    chosen = parts or [part for part in parts_of(base) if votes or part != "FER+ votes"]
+    result = ablate(
+        faces,
+        shares,
+        base,
+        parts=chosen,
+        seeds=range(1, seeds + 1),
+        folder=output,
+        data_name=data_name,
+        jobs=jobs,
+        save_every=save_every,
+    )
+    typer.echo(write_ablation(result, report))
+
+
+if __name__ == "__main__":
+    typer.run(main)
