@@ -23,9 +23,10 @@ const FOLDERS = {
 };
 const FILES = {
   "/astronaut.jpg": here("../astronaut.jpg"),
-  "/models/detector.onnx": here("../../sdk/fer_sdk/models/files/face_detection_short_range.onnx"),
+  "/models/blazeface.onnx": here("../../sdk/fer_sdk/models/files/face_detection_short_range.onnx"),
   "/models/emotion.onnx": here("../../sdk/fer_sdk/models/files/emotion.int8.onnx"),
   "/models/landmarks.onnx": here("../../sdk/fer_sdk/models/files/landmarks.int8.onnx"),
+  "/models/yunet.onnx": here("../../sdk/fer_sdk/models/files/face_detection_yunet_n.onnx"),
 };
 
 const TYPES = {

@@ -1,14 +1,17 @@
 // MediaPipe's BlazeFace for short range: what stands around the network, as
 // sdk/fer_sdk/detectors/blazeface.py does it.
 
+import { clamped, eyeLine, iou, longerSide } from "./boxes.js";
+
 const SIDE = 128;
 // Per layer of anchors: cells a side, and anchors a cell.
 const LAYERS = [
   [16, 2],
   [8, 6],
 ];
-const NUMBERS = 16; // a regressor: centre, size, and six points that are not used
+const NUMBERS = 16; // a regressor: centre, size, two eyes, and four points that are not used
 const SCORE_LIMIT = 100;
+const FARTHEST = 1000; // in sides of the picture's square
 const IOU = 0.3;
 
 const ANCHORS = LAYERS.flatMap(([cells, anchors]) =>
@@ -24,23 +27,24 @@ const ANCHORS = LAYERS.flatMap(([cells, anchors]) =>
  * @param {{run: Function}} network the opened BlazeFace
  * @param {ImageData} picture
  * @param {number} minScore least detection score, 0..1
- * @returns {Promise<{box: object, score: number}[]>} boxes in pixels, inside the picture
+ * @returns {Promise<{box: object, score: number, roll: number}[]>} boxes in pixels, inside the
+ *   picture; tilts of the line between the eyes in degrees, clockwise
  */
-export async function detect(network, picture, minScore = 0.5) {
+export async function detect(network, picture, minScore) {
   const outputs = await network.run(letterboxed(picture), [1, SIDE, SIDE, 3]);
   const found = decoded(outputs.regressors.data, outputs.classificators.data, minScore);
-  const { width, height } = picture;
-  const side = Math.max(width, height);
-  return suppressed(found).flatMap(({ left, top, right, bottom, score }) => {
-    const x = Math.max(left * side + (width - side) / 2, 0);
-    const y = Math.max(top * side + (height - side) / 2, 0);
-    const box = {
-      x,
-      y,
-      width: Math.min(right * side + (width - side) / 2, width) - x,
-      height: Math.min(bottom * side + (height - side) / 2, height) - y,
-    };
-    return box.width > 0 && box.height > 0 ? [{ box, score }] : [];
+  const side = longerSide(picture);
+  return suppressed(found).flatMap(({ box, eyes, score }) => {
+    const inside = clamped(
+      {
+        x: box.x * side + (picture.width - side) / 2,
+        y: box.y * side + (picture.height - side) / 2,
+        width: box.width * side,
+        height: box.height * side,
+      },
+      picture,
+    );
+    return inside ? [{ box: inside, score, roll: eyeLine(eyes) }] : [];
   });
 }
 
@@ -72,50 +76,40 @@ function letterboxed({ data, width, height }) {
   return result;
 }
 
-/** Boxes in 0..1 of the square and their scores, the best first. */
+/** Boxes and eyes in 0..1 of the square and their scores, the best first. */
 function decoded(regressors, logits, minScore) {
   const found = [];
   ANCHORS.forEach((anchor, place) => {
     const logit = Math.min(Math.max(logits[place], -SCORE_LIMIT), SCORE_LIMIT);
     const score = 1 / (1 + Math.exp(-logit));
-    const [x, y, width, height] = regressors
-      .subarray(place * NUMBERS, place * NUMBERS + 4)
-      .map((value) => value / SIDE);
-    if (score < minScore || width < 0 || height < 0) return;
-    const left = anchor.x + x - width / 2;
-    const top = anchor.y + y - height / 2;
-    found.push({ left, top, right: left + width, bottom: top + height, score });
+    if (score < minScore) return;
+    const start = place * NUMBERS;
+    const raw = [...regressors.subarray(start, start + 8)].map((value) => value / SIDE);
+    const [x, y, width, height, ...points] = raw;
+    if (!raw.every((value) => Math.abs(value) < FARTHEST) || width < 0 || height < 0) return;
+    const box = { x: anchor.x + x - width / 2, y: anchor.y + y - height / 2, width, height };
+    const eyes = points.map((value, at) => value + (at % 2 ? anchor.y : anchor.x));
+    found.push({ box, eyes, score });
   });
   return found.sort((one, other) => other.score - one.score);
 }
 
-/** One box for each group that overlaps: its mean weighted by the scores, and the best score. */
+/** One face for each group that overlaps: its mean weighted by the scores, and the best score. */
 function suppressed(found) {
   const kept = [];
   for (let rest = found; rest.length > 0; ) {
     const best = rest[0];
-    const same = (one) => one === best || overlap(best, one) > IOU;
+    const same = (one) => one === best || iou(best.box, one.box) > IOU;
     const group = rest.filter(same);
     const total = group.reduce((sum, one) => sum + one.score, 0);
-    const mean = (edge) => group.reduce((sum, one) => sum + one.score * one[edge], 0) / total;
+    const mean = (value) => group.reduce((sum, one) => sum + one.score * value(one), 0) / total;
+    const sides = Object.keys(best.box).map((name) => [name, mean(({ box }) => box[name])]);
     kept.push({
-      left: mean("left"),
-      top: mean("top"),
-      right: mean("right"),
-      bottom: mean("bottom"),
+      box: Object.fromEntries(sides),
+      eyes: best.eyes.map((_, at) => mean(({ eyes }) => eyes[at])),
       score: best.score,
     });
     rest = rest.filter((one) => !same(one));
   }
   return kept;
 }
-
-/** Intersection over union; not a number, so never too much, for two boxes without an area. */
-function overlap(one, other) {
-  const width = Math.min(one.right, other.right) - Math.max(one.left, other.left);
-  const height = Math.min(one.bottom, other.bottom) - Math.max(one.top, other.top);
-  const shared = Math.max(width, 0) * Math.max(height, 0);
-  return shared / (area(one) + area(other) - shared);
-}
-
-const area = ({ left, top, right, bottom }) => (right - left) * (bottom - top);

@@ -1,18 +1,29 @@
 // From a detector's box to the gray square that the models take, as sdk/fer_sdk/image/crop.py does it.
 
+import { clamp, resized, turned } from "./pixels.js";
+
 /**
  * The square for a box, in whole pixels; it may reach beyond the picture.
  *
  * @param {{x: number, y: number, width: number, height: number}} box in pixels
  * @param {{scale: number, shift_x: number, shift_y: number}} geometry of the model: side of the
  *   square, and how far its centre lies from the box's, in units of the box's longer side
+ * @param {number} roll tilt of the face in degrees, clockwise; the shift turns with it
  */
-export function squareOf(box, geometry) {
+export function squareOf(box, geometry, roll = 0) {
   const boxSide = Math.max(box.width, box.height);
   const side = Math.max(1, Math.round(geometry.scale * boxSide));
-  const centreX = box.x + box.width / 2 + geometry.shift_x * boxSide;
-  const centreY = box.y + box.height / 2 + geometry.shift_y * boxSide;
+  const shift = rotated(geometry.shift_x * boxSide, geometry.shift_y * boxSide, roll);
+  const centreX = box.x + box.width / 2 + shift.x;
+  const centreY = box.y + box.height / 2 + shift.y;
   return { x: Math.round(centreX - side / 2), y: Math.round(centreY - side / 2), side };
+}
+
+/** A point turned clockwise about the origin by some degrees. */
+export function rotated(x, y, degrees) {
+  const turn = (degrees * Math.PI) / 180;
+  const [cos, sin] = [Math.cos(turn), Math.sin(turn)];
+  return { x: cos * x - sin * y, y: sin * x + cos * y };
 }
 
 /**
@@ -31,12 +42,7 @@ export function cropGray(picture, { x, y, side }, size) {
       gray[row * side + column] = (sum + 16384) >> 15;
     }
   }
-  return resized(gray, side, size);
-}
-
-/** How far the line between two eyes is tilted clockwise, in degrees; points are [x, y, x, y, …]. */
-export function eyeLine([leftX, leftY, rightX, rightY]) {
-  return (Math.atan2(rightY - leftY, rightX - leftX) * 180) / Math.PI;
+  return resized({ data: gray, width: side, height: side }, size, size).data;
 }
 
 /**
@@ -48,70 +54,7 @@ export function cropUpright(picture, { x, y, side }, degrees, size) {
   const wide = Math.ceil(1.5 * side);
   const before = Math.floor((wide - side) / 2);
   const from = 2 * size;
-  const around = cropGray(picture, { x: x - before, y: y - before, side: wide }, from);
-  const at = (column, row) => around[clamp(row, from) * from + clamp(column, from)];
-  const turn = (degrees * Math.PI) / 180;
-  const [cos, sin] = [(4 / 3) * Math.cos(turn), (4 / 3) * Math.sin(turn)];
-  const result = new Uint8ClampedArray(size * size); // rounds what it is given
-  for (let row = 0; row < size; row++) {
-    for (let column = 0; column < size; column++) {
-      const [right, down] = [column - (size - 1) / 2, row - (size - 1) / 2];
-      const sourceX = (from - 1) / 2 + cos * right - sin * down;
-      const sourceY = (from - 1) / 2 + sin * right + cos * down;
-      const [left, top] = [Math.floor(sourceX), Math.floor(sourceY)];
-      const [alongX, alongY] = [sourceX - left, sourceY - top];
-      const upper = at(left, top) * (1 - alongX) + at(left + 1, top) * alongX;
-      const lower = at(left, top + 1) * (1 - alongX) + at(left + 1, top + 1) * alongX;
-      result[row * size + column] = upper * (1 - alongY) + lower * alongY;
-    }
-  }
-  return result;
-}
-
-const clamp = (place, length) => Math.min(Math.max(place, 0), length - 1);
-
-/** Resize a gray square: along the rows first, then along the columns. */
-function resized(gray, from, to) {
-  const taps = from > to ? areaTaps(from, to) : linearTaps(from, to);
-  const rows = new Float64Array(from * to);
-  for (let row = 0; row < from; row++) {
-    taps.forEach(({ first, weights }, column) => {
-      rows[row * to + column] = weighted(weights, (tap) => gray[row * from + first + tap]);
-    });
-  }
-  const result = new Uint8ClampedArray(to * to); // rounds what it is given
-  taps.forEach(({ first, weights }, row) => {
-    for (let column = 0; column < to; column++) {
-      result[row * to + column] = weighted(weights, (tap) => rows[(first + tap) * to + column]);
-    }
-  });
-  return result;
-}
-
-const weighted = (weights, at) => weights.reduce((sum, weight, tap) => sum + weight * at(tap), 0);
-
-/** A shrunken pixel is the mean of the pixels that it covers, in part or whole. */
-function areaTaps(from, to) {
-  const scale = from / to;
-  return Array.from({ length: to }, (_, place) => {
-    const begin = place * scale;
-    const end = Math.min(begin + scale, from);
-    const first = Math.floor(begin);
-    const covered = Array.from({ length: Math.ceil(end) - first }, (_, tap) => {
-      const pixel = first + tap;
-      return Math.min(end, pixel + 1) - Math.max(begin, pixel);
-    });
-    return { first, weights: covered.map((part) => part / (end - begin)) };
-  });
-}
-
-/** An enlarged pixel lies between the middles of two. */
-function linearTaps(from, to) {
-  return Array.from({ length: to }, (_, place) => {
-    const middle = ((place + 0.5) * from) / to - 0.5;
-    if (middle <= 0) return { first: 0, weights: [1] };
-    if (middle >= from - 1) return { first: from - 1, weights: [1] };
-    const first = Math.floor(middle);
-    return { first, weights: [first + 1 - middle, middle - first] };
-  });
+  const data = cropGray(picture, { x: x - before, y: y - before, side: wide }, from);
+  const middle = { x: (from - 1) / 2, y: (from - 1) / 2 };
+  return turned({ data, width: from, height: from }, middle, degrees, 4 / 3, size).data;
 }

@@ -12,7 +12,7 @@ const FORMAT = "1"; // of the model contract, as in sdk/fer_sdk/models/metadata.
  * Open an ONNX file.
  *
  * @returns {Promise<{metadata: Map<string, string>, run: Function}>} `run` takes the values of the
- *   only input, uint8, and its shape, and gives the outputs by their names
+ *   only input, an array of its type, and its shape, and gives the outputs by their names
  * @throws {Error} it cannot be fetched or is no model; names the file
  */
 export async function openNetwork(name) {
@@ -23,8 +23,7 @@ export async function openNetwork(name) {
     const metadata = metadataOf(content);
     const session = await ort.InferenceSession.create(content);
     const [input] = session.inputNames;
-    const run = (values, shape) =>
-      session.run({ [input]: new ort.Tensor("uint8", values, shape) });
+    const run = (values, shape) => session.run({ [input]: new ort.Tensor(values, shape) });
     return { metadata, run };
   } catch (error) {
     throw new Error(`${name} does not open: ${error.message}`, { cause: error });

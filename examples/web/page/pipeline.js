@@ -1,26 +1,30 @@
-// Picture in, faces out: detector, crops, landmarks and emotions, as sdk/fer_sdk/pipeline.py has it.
+// Picture in, faces out: detector, crops, landmarks and emotions, as sdk/fer_sdk/analysis.py has it.
 
-import { detect } from "./blazeface.js";
-import { cropGray, cropUpright, eyeLine, squareOf } from "./crop.js";
+import { eyeLine } from "./boxes.js";
+import { detect } from "./combined.js";
+import { cropGray, cropUpright, rotated, squareOf } from "./crop.js";
 import { openModel, openNetwork } from "./models.js";
 
 // Tilt in degrees, beyond which a face is turned upright before its emotion is read.
 const ALIGN_BEYOND = 15;
+// The landmarks model was trained on faces that are tilted less than this.
+const LANDMARKS_ROLL = 30;
 
 /**
- * Open the three networks.
+ * Open the four networks.
  *
  * @returns {Promise<{labels: string[], predict: Function}>} `predict` takes an ImageData and gives
  *   its faces, largest first, each as `Face.to_dict()` of the SDK has it
  * @throws {Error} a model does not open; names it and says why
  */
 export async function openPipeline() {
-  const [detector, landmarks, emotion] = await Promise.all([
-    openNetwork("detector.onnx"),
+  const [yunet, blazeface, landmarks, emotion] = await Promise.all([
+    openNetwork("yunet.onnx"),
+    openNetwork("blazeface.onnx"),
     openModel("landmarks.onnx", "landmarks"),
     openModel("emotion.onnx", "emotion"),
   ]);
-  const models = { detector, landmarks, emotion };
+  const models = { detectors: { yunet, blazeface }, landmarks, emotion };
   let last = Promise.resolve();
   return {
     labels: emotion.labels,
@@ -33,35 +37,49 @@ export async function openPipeline() {
   };
 }
 
-async function facesOf({ detector, landmarks, emotion }, picture) {
-  const found = await detect(detector, picture);
+async function facesOf({ detectors, landmarks, emotion }, picture) {
+  const found = await detect(detectors, picture);
   if (found.length === 0) return [];
   const area = ({ box }) => box.width * box.height;
   found.sort((one, other) => area(other) - area(one) || other.score - one.score);
-  const squares = (model) => found.map(({ box }) => squareOf(box, model.geometry));
-  const crop = (square, model) => cropGray(picture, square, model.size);
-  const points = await landmarks.run(squares(landmarks).map((square) => crop(square, landmarks)));
-  const upright = (square, face) => {
-    const tilt = eyeLine(points[face]);
-    if (Math.abs(tilt) <= ALIGN_BEYOND) return crop(square, emotion);
-    return cropUpright(picture, square, tilt, emotion.size);
-  };
-  const scores = await emotion.run(squares(emotion).map(upright));
-  return squares(landmarks).map(({ x, y, side }, face) => {
+  const rolls = found.map(({ roll }) => (Math.abs(roll) > LANDMARKS_ROLL ? roll : 0));
+  const squaresFor = (model) =>
+    found.map(({ box }, face) => squareOf(box, model.geometry, rolls[face]));
+  const cut = (square, roll, { size }) =>
+    roll === 0 ? cropGray(picture, square, size) : cropUpright(picture, square, roll, size);
+  const squares = squaresFor(landmarks);
+  const fractions = await landmarks.run(
+    squares.map((square, face) => cut(square, rolls[face], landmarks)),
+  );
+  const scores = await emotion.run(
+    squaresFor(emotion).map((square, face) => {
+      const tilt = within180(rolls[face] + eyeLine(fractions[face]));
+      return cut(square, Math.abs(tilt) > ALIGN_BEYOND ? tilt : 0, emotion);
+    }),
+  );
+  return found.map(({ box, score }, face) => {
     const confidence = Math.max(...scores[face]);
     const named = (labels, value) =>
       Object.fromEntries(labels.map((label, place) => [label, value(place)]));
     return {
-      box: found[face].box,
-      detection_score: found[face].score,
-      landmarks: named(landmarks.labels, (place) => ({
-        x: x + points[face][2 * place] * side,
-        y: y + points[face][2 * place + 1] * side,
-      })),
+      box,
+      detection_score: score,
+      landmarks: named(landmarks.labels, (place) => {
+        const [x, y] = fractions[face].slice(2 * place);
+        return placed(squares[face], rolls[face], x, y);
+      }),
       emotion: emotion.labels[scores[face].indexOf(confidence)],
       confidence,
       scores: named(emotion.labels, (place) => scores[face][place]),
       track_id: null,
     };
   });
+}
+
+const within180 = (degrees) => degrees - 360 * Math.floor((degrees + 180) / 360);
+
+/** Where in the picture a point of a square lies that was turned back by `roll`. */
+function placed({ x, y, side }, roll, across, down) {
+  const point = rotated((across - 0.5) * side, (down - 0.5) * side, roll);
+  return { x: x + side / 2 + point.x, y: y + side / 2 + point.y };
 }

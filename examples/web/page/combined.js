@@ -1,0 +1,72 @@
+// YuNet first, BlazeFace where it finds nothing, as sdk/fer_sdk/detectors/combined.py has it.
+
+import { detect as detectNear } from "./blazeface.js";
+import { clamped, iou, longerSide } from "./boxes.js";
+import { framed, meanOf, rounded } from "./pixels.js";
+import { middleScore, uprightViews } from "./upright.js";
+import { confirm, look } from "./yunet.js";
+
+const NEAR_MIN_SCORE = 0.3;
+// The score with which BlazeFace needs nobody's help; else, what the mean of its own score and of
+// both detectors' in an upright view has to reach.
+const NEAR_SURE = 0.75;
+const MEAN_SURE = 0.61;
+// Degrees by which a roll of BlazeFace may be wrong where a face is tilted far.
+const TURNS = [0, -20, 20];
+// A face that fills a small picture is found by both with some gray around it.
+const CROP_SIDE = 256;
+const MARGIN = 0.25;
+const CROP_SURE = 0.55;
+// BlazeFace sees no smaller ones, in sides of the picture.
+const NEAR_SIDE = 1 / 8;
+const SAME_FACE = 0.2;
+
+/**
+ * Find the faces of a picture.
+ *
+ * @param {{yunet: object, blazeface: object}} networks both opened
+ * @param {ImageData} picture
+ * @returns {Promise<{box: object, score: number, roll: number}[]>} boxes in pixels, inside the
+ *   picture; tilts in degrees, clockwise
+ */
+export async function detect(networks, picture) {
+  const { faces, doubtful } = await look(networks.yunet, picture);
+  const near = NEAR_SIDE * longerSide(picture);
+  if (faces.length === 0 || doubtful.some(({ box }) => longerSide(box) >= near)) {
+    faces.push(...(await nearFaces(networks, picture, faces, MEAN_SURE)));
+  }
+  if (faces.length === 0 && longerSide(picture) <= CROP_SIDE) return cropFaces(networks, picture);
+  return faces;
+}
+
+/** What BlazeFace finds beside the faces there are, where an upright view confirms it. */
+async function nearFaces({ yunet, blazeface }, picture, found, least) {
+  const faces = [];
+  for (const face of await detectNear(blazeface, picture, NEAR_MIN_SCORE)) {
+    if (found.some((other) => iou(face.box, other.box) > SAME_FACE)) continue;
+    let { score } = face;
+    if (score < NEAR_SURE) {
+      const asked = TURNS.map((turn) => ({ box: face.box, roll: face.roll + turn }));
+      const views = uprightViews(picture, asked);
+      const byNear = [];
+      for (const view of views) {
+        byNear.push(middleScore(await detectNear(blazeface, view, NEAR_MIN_SCORE)));
+      }
+      score = (score + Math.max(...byNear) + Math.max(...(await confirm(yunet, views)))) / 3;
+    }
+    if (score >= least) faces.push({ ...face, score });
+  }
+  return faces;
+}
+
+/** The face that fills a small picture: found with some gray around it. */
+async function cropFaces(networks, picture) {
+  const margin = Math.max(1, rounded(MARGIN * longerSide(picture)));
+  const wider = framed(picture, margin, meanOf(picture));
+  let { faces } = await look(networks.yunet, wider);
+  if (faces.length === 0) faces = await nearFaces(networks, wider, [], CROP_SURE);
+  return faces.flatMap(({ box, ...rest }) => {
+    const inside = clamped({ ...box, x: box.x - margin, y: box.y - margin }, picture);
+    return inside ? [{ box: inside, ...rest }] : [];
+  });
+}

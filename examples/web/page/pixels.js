@@ -1,0 +1,144 @@
+// Arithmetic of pictures, as OpenCV does it. A picture has data, width and height; an ImageData is
+// one of four channels.
+
+const channelsOf = ({ data, width, height }) => data.length / (width * height);
+
+/** To the nearest whole number; from the middle between two to the even one, as Python does. */
+export function rounded(value) {
+  const up = Math.round(value);
+  return up - value === 0.5 && up % 2 !== 0 ? up - 1 : up;
+}
+
+/** Every `step`-th pixel. */
+export function thinned(picture, step) {
+  if (step === 1) return picture;
+  const channels = channelsOf(picture);
+  const [width, height] = [picture.width, picture.height].map((side) => Math.ceil(side / step));
+  const data = new Uint8Array(width * height * channels);
+  for (let at = 0, row = 0; row < height; row++) {
+    for (let column = 0; column < width; column++) {
+      const from = step * (row * picture.width + column) * channels;
+      for (let channel = 0; channel < channels; channel++) data[at++] = picture.data[from + channel];
+    }
+  }
+  return { data, width, height };
+}
+
+/** Mean of each channel, in whole numbers. */
+export function meanOf(picture) {
+  const { data, width, height } = picture;
+  const channels = channelsOf(picture);
+  const sums = new Array(channels).fill(0);
+  for (let at = 0; at < data.length; at += channels) {
+    for (let channel = 0; channel < channels; channel++) sums[channel] += data[at + channel];
+  }
+  return sums.map((sum) => rounded(sum / (width * height)));
+}
+
+/** With a margin of one color on all sides. */
+export function framed(picture, margin, color) {
+  const channels = channelsOf(picture);
+  const [width, height] = [picture.width, picture.height].map((side) => side + 2 * margin);
+  const data = Uint8Array.from({ length: width * height * channels }, (_, at) => color[at % channels]);
+  const line = picture.width * channels;
+  for (let row = 0; row < picture.height; row++) {
+    const to = ((row + margin) * width + margin) * channels;
+    data.set(picture.data.subarray(row * line, (row + 1) * line), to);
+  }
+  return { data, width, height };
+}
+
+/** In another size: along the columns first, then along the rows. */
+export function resized(picture, width, height) {
+  const channels = channelsOf(picture);
+  const data = new Uint8ClampedArray(width * height * channels); // rounds what it is given
+  const line = new Float64Array(picture.width * channels);
+  const across = taps(picture.width, width);
+  taps(picture.height, height).forEach((down, row) => {
+    line.fill(0);
+    down.weights.forEach((weight, tap) => {
+      const from = (down.first + tap) * line.length;
+      for (let at = 0; at < line.length; at++) line[at] += weight * picture.data[from + at];
+    });
+    across.forEach(({ first, weights }, column) => {
+      for (let channel = 0; channel < channels; channel++) {
+        let sum = 0;
+        for (let tap = 0; tap < weights.length; tap++) {
+          sum += weights[tap] * line[(first + tap) * channels + channel];
+        }
+        data[(row * width + column) * channels + channel] = sum;
+      }
+    });
+  });
+  return { data, width, height };
+}
+
+const taps = (from, to) => (from > to ? areaTaps(from, to) : linearTaps(from, to));
+
+/** A shrunken pixel is the mean of the pixels that it covers, in part or whole. */
+function areaTaps(from, to) {
+  const scale = from / to;
+  return Array.from({ length: to }, (_, place) => {
+    const begin = place * scale;
+    const end = Math.min(begin + scale, from);
+    const first = Math.floor(begin);
+    const covered = Array.from({ length: Math.ceil(end) - first }, (_, tap) => {
+      const pixel = first + tap;
+      return Math.min(end, pixel + 1) - Math.max(begin, pixel);
+    });
+    return { first, weights: covered.map((part) => part / (end - begin)) };
+  });
+}
+
+/** An enlarged pixel lies between the middles of two. */
+function linearTaps(from, to) {
+  return Array.from({ length: to }, (_, place) => {
+    const middle = ((place + 0.5) * from) / to - 0.5;
+    if (middle <= 0) return { first: 0, weights: [1] };
+    if (middle >= from - 1) return { first: from - 1, weights: [1] };
+    const first = Math.floor(middle);
+    return { first, weights: [first + 1 - middle, middle - first] };
+  });
+}
+
+/**
+ * A square of a picture, turned so that what is tilted clockwise stands upright.
+ *
+ * @param picture
+ * @param {{x: number, y: number}} middle of the square, in the picture
+ * @param {number} degrees how far it is tilted
+ * @param {number} scale pixels of the picture that one of the result stands for
+ * @param {number} size side of the result
+ * @param {number[]} [outside] color beyond the picture; without it the edge pixels are repeated
+ */
+export function turned(picture, middle, degrees, scale, size, outside) {
+  const { data, width, height } = picture;
+  const channels = channelsOf(picture);
+  const at = (column, row, channel) => {
+    const [x, y] = [clamp(column, width), clamp(row, height)];
+    if (outside && (x !== column || y !== row)) return outside[channel];
+    return data[(y * width + x) * channels + channel];
+  };
+  const turn = (degrees * Math.PI) / 180;
+  const [cos, sin] = [scale * Math.cos(turn), scale * Math.sin(turn)];
+  const result = new Uint8ClampedArray(size * size * channels); // rounds what it is given
+  for (let row = 0; row < size; row++) {
+    for (let column = 0; column < size; column++) {
+      const right = column - (size - 1) / 2;
+      const down = row - (size - 1) / 2;
+      const x = middle.x + cos * right - sin * down;
+      const y = middle.y + sin * right + cos * down;
+      const left = Math.floor(x);
+      const top = Math.floor(y);
+      for (let channel = 0; channel < channels; channel++) {
+        const mixed = (line) =>
+          at(left, line, channel) * (left + 1 - x) + at(left + 1, line, channel) * (x - left);
+        result[(row * size + column) * channels + channel] =
+          mixed(top) * (top + 1 - y) + mixed(top + 1) * (y - top);
+      }
+    }
+  }
+  return { data: result, width: size, height: size };
+}
+
+export const clamp = (place, length) => Math.min(Math.max(place, 0), length - 1);

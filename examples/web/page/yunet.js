@@ -1,0 +1,159 @@
+// YuNet: faces of every size, at the resolution that the picture needs, as
+// sdk/fer_sdk/detectors/yunet.py does it.
+
+import { clamped, eyeLine, longerSide, suppress } from "./boxes.js";
+import { resized, rounded, thinned } from "./pixels.js";
+import { middleScore, uprightViews } from "./upright.js";
+
+const MIN_SCORE = 0.7;
+const SURE = 0.8;
+const DOUBTFUL = 0.3;
+// Longer sides to which a picture is brought. The next one follows where something that may be a
+// face (its score) is small (its side, as a fraction of the picture's longer side).
+const LOOKS = [
+  { side: 320, hint: { score: 0.2, size: 1 / 6 } },
+  { side: 640, hint: { score: 0.3, size: 1 / 16 } },
+  { side: 1280, hint: { score: 1, size: 0 } },
+];
+const STRIDES = [8, 16, 32];
+const MULTIPLE = 32;
+const MOST_OVERLAP = 0.3;
+const SMALLEST = 10;
+
+// What an upright view of a face that is not sure has to reach, and how many are looked at in a run.
+const CONFIRMED = 0.5;
+const AT_ONCE = 32;
+const LEAST = 0.2;
+
+// From YuNet's box to the square that BlazeFace draws.
+const SIDE = 0.97;
+const DOWN = 0.11;
+
+/**
+ * Look for faces.
+ *
+ * @param {{run: Function}} network the opened YuNet
+ * @param {ImageData} picture
+ * @returns {Promise<{faces: object[], doubtful: object[]}>} faces with box, score and roll, boxes
+ *   inside the picture; and what may be a face too, with boxes as YuNet draws them
+ */
+export async function look(network, picture) {
+  const longer = longerSide(picture);
+  const step = Math.max(1, Math.floor(longer / LOOKS.at(-1).side));
+  const thin = thinned(picture, step);
+  let candidates;
+  for (const { side, hint } of LOOKS) {
+    candidates = await candidatesIn(network, thin, step, side);
+    const small = candidates.some(
+      ({ score, box }) => score >= hint.score && longerSide(box) < hint.size * longer,
+    );
+    if (!small || longer <= side) break;
+  }
+  const likely = candidates.filter(({ score }) => score >= MIN_SCORE);
+  const unsure = likely.filter(({ score }) => score < SURE);
+  const confirmed = await confirm(network, uprightViews(picture, unsure));
+  const dropped = new Set(unsure.filter((_, at) => confirmed[at] < CONFIRMED));
+  const faces = likely.flatMap((one) => {
+    const box = clamped(squareOf(one.box), picture);
+    const kept = box && !dropped.has(one) && longerSide(one.box) >= SMALLEST;
+    return kept ? [{ ...one, box }] : [];
+  });
+  const doubtful = candidates.filter(
+    (one) => dropped.has(one) || (DOUBTFUL <= one.score && one.score < MIN_SCORE),
+  );
+  return { faces, doubtful };
+}
+
+/** The score of the face in the middle of each of `uprightViews`; 0 where there is none. */
+export async function confirm(network, views) {
+  const scores = [];
+  for (let start = 0; start < views.length; start += AT_ONCE) {
+    const found = await decoded(network, views.slice(start, start + AT_ONCE));
+    scores.push(...found.map(middleScore));
+  }
+  return scores;
+}
+
+/** What may be a face in a picture that is brought to a side; in pixels of the original. */
+async function candidatesIn(network, thin, step, side) {
+  const full = side / longerSide(thin);
+  const scale = side > LOOKS[0].side ? Math.min(full, 1) : full;
+  const [width, height] = [thin.width, thin.height].map((one) => Math.max(1, rounded(one * scale)));
+  const [found] = await decoded(network, [resized(thin, width, height)]);
+  const across = (step * thin.width) / width;
+  const down = (step * thin.height) / height;
+  return found.map(({ box, ...rest }) => ({
+    box: {
+      x: box.x * across,
+      y: box.y * down,
+      width: box.width * across,
+      height: box.height * down,
+    },
+    ...rest,
+  }));
+}
+
+/** The candidates of pictures of one size, those with higher scores first. */
+async function decoded(network, pictures) {
+  const [width, height] = [pictures[0].width, pictures[0].height].map(
+    (side) => Math.ceil(side / MULTIPLE) * MULTIPLE,
+  );
+  const values = new Float32Array(pictures.length * 3 * width * height);
+  pictures.forEach((picture, place) => {
+    const planes = values.subarray(place * 3 * width * height);
+    for (let row = 0; row < picture.height; row++) {
+      for (let column = 0; column < picture.width; column++) {
+        const from = 4 * (row * picture.width + column);
+        const to = row * width + column;
+        // Blue, green, red; black beyond the picture.
+        for (let plane = 0; plane < 3; plane++) {
+          planes[plane * width * height + to] = picture.data[from + 2 - plane];
+        }
+      }
+    }
+  });
+  const outputs = await network.run(values, [pictures.length, 3, height, width]);
+  return pictures.map((_, place) => {
+    const found = STRIDES.flatMap((stride) => {
+      const [classes, objects, boxes, points] = ["cls", "obj", "bbox", "kps"].map((name) => {
+        const { data } = outputs[`${name}_${stride}`];
+        const length = data.length / pictures.length;
+        return data.subarray(place * length, (place + 1) * length);
+      });
+      return candidatesOf(stride, width / stride, classes, objects, boxes, points);
+    });
+    return suppress(found, MOST_OVERLAP);
+  });
+}
+
+/** What the network says at one stride: classes, objects, boxes and points, cell by cell. */
+function candidatesOf(stride, cells, classes, objects, boxes, points) {
+  const unit = (value) => Math.min(Math.max(value, 0), 1);
+  const found = [];
+  classes.forEach((value, at) => {
+    const likely = unit(value) * unit(objects[at]);
+    if (likely < LEAST ** 2) return;
+    const [x, y, ...size] = boxes.subarray(4 * at, 4 * at + 4);
+    const [width, height] = size.map((side) => Math.exp(Math.min(side, 16)) * stride);
+    const box = {
+      x: ((at % cells) + x) * stride - width / 2,
+      y: (Math.floor(at / cells) + y) * stride - height / 2,
+      width,
+      height,
+    };
+    const roll = eyeLine(points.subarray(10 * at, 10 * at + 4));
+    found.push({ box, score: Math.sqrt(likely), roll });
+  });
+  return found;
+}
+
+function squareOf({ x, y, width, height }) {
+  const mean = Math.sqrt(width * height);
+  const side = SIDE * mean;
+  return {
+    x: x + (width - side) / 2,
+    y: y + (height - side) / 2 + DOWN * mean,
+    width: side,
+    height: side,
+  };
+}
