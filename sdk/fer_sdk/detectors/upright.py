@@ -29,28 +29,36 @@ def upright_view(
         roll: tilt of the face in degrees, clockwise.
 
     Returns:
-        RGB uint8 ``[SIDE, SIDE, 3]``; what lies outside the image has its mean color.
+        RGB uint8 ``[SIDE, SIDE, 3]``; what lies outside the image has the mean color around the
+        face.
     """
-    x, y, width, height = (float(number) for number in box)
-    scale = 2 * max(width, height) / SIDE
-    step = max(1, int(scale))
-    thin = np.ascontiguousarray(image[::step, ::step])
+    x, y, width, height = box
+    side = 2 * max(width, height)
+    # All that a view can show, and no more: the image may be large.
+    reach = math.ceil(side * math.sqrt(0.5)) + 2
+    centre_x, centre_y = x + width / 2, y + height / 2
+    left, top = max(round(centre_x) - reach, 0), max(round(centre_y) - reach, 0)
+    step = max(1, int(side / SIDE))
+    around = np.ascontiguousarray(
+        image[top : round(centre_y) + reach : step, left : round(centre_x) + reach : step]
+    )
+    scale = side / SIDE / step
     turn = math.radians(roll)
-    cos, sin = scale / step * math.cos(turn), scale / step * math.sin(turn)
+    cos, sin = scale * math.cos(turn), scale * math.sin(turn)
     middle = (SIDE - 1) / 2
-    centre_x, centre_y = (x + width / 2) / step, (y + height / 2) / step
+    in_x, in_y = (centre_x - left) / step, (centre_y - top) / step
     source = np.array(
-        [[cos, -sin, centre_x - (cos - sin) * middle], [sin, cos, centre_y - (sin + cos) * middle]]
+        [[cos, -sin, in_x - (cos - sin) * middle], [sin, cos, in_y - (sin + cos) * middle]]
     )
     view = cv2.warpAffine(
-        thin,
+        around,
         source,
         (SIDE, SIDE),
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_CONSTANT,
-        borderValue=cv2.mean(thin)[:3],
+        borderValue=cv2.mean(around)[:3],
     )
-    low, high = np.percentile(view, (1, 99))
+    low, high = np.percentile(view[::4, ::4], (1, 99))
     stretched = (view - low) * (255 / max(high - low, 8.0))
     return np.asarray(stretched.clip(0, 255), np.uint8)
 

@@ -32,14 +32,12 @@ MIN_SCORE = 0.7
 _SURELY_UPRIGHT, _SURE, _DOUBTFUL = 0.9, 0.8, 0.3
 _LOOKS = (320, 640, 1280)
 """Longer sides to which a picture is brought, one after the other."""
-# A wider look follows where something that may be a face (its score) is small (its side, as a
-# fraction of the picture's longer side).
-_HINT = {320: (0.2, 1 / 6), 640: (0.3, 1 / 16)}
+_HALF_SURE, _CROWD = 0.5, 2
+_SMALLEST = 10.0
+"""Pixels of a box; below, nothing can be read in a face."""
 _STRIDES = (8, 16, 32)
 _MULTIPLE = 32
 _MOST_OVERLAP = 0.3
-_SMALLEST = 10.0
-"""Pixels of the picture; below, nothing can be read in a face."""
 
 # What an upright view of a face that is not sure has to reach, and how many are looked at in a run.
 _CONFIRMED = 0.5
@@ -82,10 +80,10 @@ class Look(NamedTuple):
 class YuNetDetector:
     """Faces by YuNet on the CPU. Holds nothing that a call changes.
 
-    A picture is looked at with 320 pixels along its longer side, and with 640 and 1280 only where
-    it is that large and the look before shows something small that may be a face. A face with a
-    score below 0.8 is looked at again, turned upright and alone, and left out if it is not one
-    there.
+    A picture is looked at with 320 pixels along its longer side, with 640 where it is larger and
+    something small in it may be a face, and with 1280 where that shows several tiny ones. A face
+    with a score below 0.8 is looked at again, turned upright and alone, and left out if it is not
+    one there.
     """
 
     def __init__(self, min_score: float = MIN_SCORE, threads: int | None = None) -> None:
@@ -130,11 +128,7 @@ class YuNetDetector:
         thin = image[::step, ::step]
         for side in _LOOKS:
             candidates = self._candidates(thin, step, side)
-            score, size = _HINT.get(side, (1.0, 0.0))
-            small = any(
-                one.score >= score and max(one.box[2:]) < size * longer for one in candidates
-            )
-            if not small or longer <= side:
+            if longer <= side or not _hints(candidates, side, longer):
                 break
         likely = [one for one in candidates if one.score >= self._min_score]
         confirmed = self._upright(image, likely)
@@ -142,7 +136,7 @@ class YuNetDetector:
         faces = []
         for one in confirmed:
             box = clamped(_square(one.box), width, height)
-            if box is not None and max(one.box[2:]) >= _SMALLEST:
+            if box is not None and max(box.width, box.height) >= _SMALLEST:
                 faces.append(Detection(box, one.score, one.roll))
         kept = {id(one.box) for one in confirmed}
         doubtful = [one for one in candidates if one.score >= _DOUBTFUL and id(one.box) not in kept]
@@ -192,8 +186,7 @@ class YuNetDetector:
         session = self._session
         if session is None:
             raise DetectorError("the YuNet detector was closed: open another one")
-        blob = np.ascontiguousarray(batch[..., ::-1].transpose(0, 3, 1, 2), np.float32)
-        outputs = session.run(blob)
+        outputs = session.run(cv2.dnn.blobFromImages(list(batch), swapRB=True))
         return [
             _decode([output[at] for output in outputs], batch.shape[2], least)
             for at in range(len(batch))
@@ -224,6 +217,16 @@ def _decode(outputs: list[npt.NDArray[np.float32]], width: int, least: float) ->
         Candidate(box[at], float(score[at]), float(roll[at]))
         for at in suppress(box, score, _MOST_OVERLAP)
     ]
+
+
+def _hints(candidates: list[Candidate], side: int, longer: int) -> bool:
+    """Whether a look with that many pixels along the longer side hints at more, smaller faces."""
+    sizes = [(one.score, float(max(one.box[2:])) / longer) for one in candidates]
+    if side == _LOOKS[0]:
+        # Something small that may be a face, or a face that is smaller still.
+        return any(size < (1 / 8 if score < MIN_SCORE else 1 / 10) for score, size in sizes)
+    # One tiny face may be a mistake. A crowd has several.
+    return sum(score >= _HALF_SURE and size < 1 / 32 for score, size in sizes) >= _CROWD
 
 
 def _turns(score: float) -> tuple[float, ...]:
