@@ -32,8 +32,8 @@ MIN_SCORE = 0.7
 _SURELY_UPRIGHT, _SURE, _DOUBTFUL = 0.9, 0.8, 0.3
 _LOOKS = (320, 640, 1280)
 """Longer sides to which a picture is brought, one after the other."""
-# A wider look follows where something that may be a face (its score) is small (its side, as a
-# fraction of the picture's longer side).
+# A wider look follows where there is no face, or something that may be a face (its score) is small
+# (its side, as a fraction of the picture's longer side).
 _HINT = {320: (0.2, 1 / 6), 640: (0.3, 1 / 16)}
 _STRIDES = (8, 16, 32)
 _MULTIPLE = 32
@@ -83,7 +83,7 @@ class YuNetDetector:
     """Faces by YuNet on the CPU. Holds nothing that a call changes.
 
     A picture is looked at with 320 pixels along its longer side, and with 640 and 1280 only where
-    it is that large and the look before shows something small that may be a face. A face with a
+    it is that large and the look before shows no face, or something small that may be one. A face with a
     score below 0.8 is looked at again, turned upright and alone, and left out if it is not one
     there.
     """
@@ -139,7 +139,8 @@ class YuNetDetector:
             small = any(
                 one.score >= score and max(one.box[2:]) < size * longer for one in candidates
             )
-            if not small or longer <= side:
+            found = any(one.score >= self._min_score for one in candidates)
+            if (found and not small) or longer <= side:
                 break
         likely = [one for one in candidates if one.score >= self._min_score]
         confirmed = self._upright(image, likely)
