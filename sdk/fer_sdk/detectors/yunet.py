@@ -83,9 +83,9 @@ class YuNetDetector:
     """Faces by YuNet on the CPU. Holds nothing that a call changes.
 
     A picture is looked at with 320 pixels along its longer side, and with 640 and 1280 only where
-    it is that large and the look before shows no face, or something small that may be one. A face with a
-    score below 0.8 is looked at again, turned upright and alone, and left out if it is not one
-    there.
+    it is that large and the look before shows no face, or something small that may be one. A face
+    with a score below 0.8 is looked at again, turned upright and alone, and left out if it is not
+    one there.
     """
 
     def __init__(self, min_score: float = MIN_SCORE, threads: int | None = None) -> None:
