@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from fer_training.faces import FaceSet, read_faces
+if TYPE_CHECKING:
+    from fer_training.faces import FaceSet
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -31,7 +33,20 @@ def fer2013_path() -> Path:
 @pytest.fixture(scope="session")
 def fer2013(fer2013_path: Path) -> FaceSet:
     """All of FER2013, read once."""
-    return read_faces(fer2013_path)
+    read_faces = pytest.importorskip("fer_training.faces").read_faces
+    faces: FaceSet = read_faces(fer2013_path)
+    return faces
+
+
+@pytest.fixture(scope="session")
+def photos() -> Path:
+    """``bbx_gt.txt`` and ``images``; use together with the marker ``photos``."""
+    folder = _found("FER_PHOTOS", "data/photos", "the folder of annotated photos")
+    if not (folder / "bbx_gt.txt").is_file():
+        pytest.skip(
+            f"{folder}/bbx_gt.txt is not here: FER_PHOTOS must name the folder that holds it"
+        )
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,6 @@ from fer_sdk import diagnostics as conflicts
 from fer_sdk.cli import options
 from fer_sdk.detectors import DetectorName, mediapipe
 from fer_sdk.errors import ImageError, SettingError
-from fer_sdk.image.load import load_image
 from fer_sdk.models import packaged as bundle
 from fer_sdk.models import session as runtime
 from fer_sdk.models.metadata import Precision
@@ -679,14 +678,13 @@ def test_every_command_opens_the_pipeline_that_it_is_told_to(
     assert settings == {**{name: own[name] for name in settings},
                         "threads": threads, "provider_options": {}}  # fmt: skip
     _opened_by(
-        command, "--tiles", "3", "--no-face-crops", "--detector", "blazeface", "--min-score", "0.6",
+        command, "--labels", "fer2013", "--detector", "blazeface", "--min-score", "0.6",
         "--device", "openvino", "--provider-option", "device_type=GPU", "--provider-option", "a=b=",
         "--precision", "fp32", "--threads", "2", "--emotion-model", "e.onnx",
         "--landmarks-model", "l.onnx",
     )  # fmt: skip
     assert settings == {
-        "tiles": 3,
-        "face_crops": False,
+        "labels": "fer2013",
         "detector": "blazeface",
         "min_detection_score": 0.6,
         "device": "openvino",
@@ -704,28 +702,6 @@ def test_options_of_a_pipeline_go_to_other_processes(models: tuple[Path, Path]) 
     )
     with pickle.loads(pickle.dumps(given.open))() as pipeline:
         assert pipeline.info.detector is None
-
-
-def test_tiles_and_face_crops_do_on_the_command_line_what_they_do_elsewhere(
-    models: tuple[Path, Path], tmp_path: Path
-) -> None:
-    portrait = load_image(ROOT / "benchmarks/fer_bench/assets/portrait.jpg")
-    tight = cv2.resize(portrait[28:-28, 28:-28], (64, 64), interpolation=cv2.INTER_AREA)
-    save_image(np.asarray(tight, np.uint8), tmp_path / "tight.png")
-    ground = np.full((600, 800, 3), (120, 110, 100), np.uint8)
-    small = cv2.resize(portrait, (66, 66), interpolation=cv2.INTER_AREA)
-    ground[300:366, 500:566] = small
-    save_image(ground, tmp_path / "small.png")
-
-    def found(name: str, *arguments: str) -> int:
-        status, output, _ = _fer(
-            models, tmp_path / name, "--json", "--detector", "blazeface", *arguments
-        )
-        assert status == 0
-        return len(_rows(output)[0]["faces"])
-
-    assert (found("tight.png"), found("tight.png", "--no-face-crops")) == (1, 0)
-    assert (found("small.png"), found("small.png", "--tiles", "4")) == (0, 1)
 
 
 def _run(*arguments: object, **settings: Any) -> subprocess.CompletedProcess[str]:

@@ -21,7 +21,7 @@ from checks import tried
 from fer_sdk import Face, FerPipeline, PipelineClosedError
 from fer_sdk.detectors.mediapipe import installed_version, refusal
 
-_DETECTORS = ["blazeface", "mediapipe", None]
+_DETECTORS = ["auto", "blazeface", "mediapipe", None]
 
 
 @pytest.fixture(scope="module")

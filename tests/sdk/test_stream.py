@@ -32,8 +32,6 @@ import videos
 from checks import tried
 from fer_sdk.detectors.base import Detection
 from fer_sdk.errors import ImageError, PipelineClosedError, SettingError, VideoError
-from fer_sdk.image.crop import Square, centred_square
-from fer_sdk.models.landmarks import LandmarksModel
 from fer_sdk.pipeline import FerPipeline
 from fer_sdk.stream import Frame, follow
 from fer_sdk.types import Box, Face, Point
@@ -66,25 +64,6 @@ class Bright:
         pass
 
 
-class Blind(Bright):
-    """Finds nothing."""
-
-    def detect(self, image: npt.NDArray[np.uint8]) -> list[Detection]:
-        self.calls += 1
-        return []
-
-
-class _AllFace:
-    """A second look that takes every picture for the crop of a face."""
-
-    @staticmethod
-    def applies(image: npt.NDArray[np.uint8]) -> bool:
-        return True
-
-    def look(self, image: npt.NDArray[np.uint8], landmarks: LandmarksModel) -> Square:
-        return centred_square(image.shape[1], image.shape[0])
-
-
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return tiny_models.write_models(tmp_path_factory.mktemp("models"))
@@ -99,8 +78,13 @@ def pipeline(models: tuple[Path, Path]) -> Iterator[FerPipeline]:
 
 
 def _bright(models: tuple[Path, Path], detector: Bright) -> FerPipeline:
+    # The tiny model's eyes are anywhere: none of its faces is to be turned by them.
     return FerPipeline(
-        detector=detector, emotion_model=models[0], landmarks_model=models[1], threads=1
+        detector=detector,
+        emotion_model=models[0],
+        landmarks_model=models[1],
+        threads=1,
+        align_beyond=None,
     )
 
 
@@ -793,24 +777,56 @@ def test_between_detections_the_box_stays_on_the_face(
     assert detector.calls == -(-60 // every)
 
 
-def test_a_whole_image_stays_whole_between_detections(models: tuple[Path, Path]) -> None:
-    """What is a face as a whole is cropped as ``predict`` crops it, and not as a detector's box."""
-    rng = np.random.default_rng(0)
-    # Not square, so that the middle of the picture and a box around all of it are two crops.
-    frames = [rng.integers(0, 256, (48, 64, 3), np.uint8) for _ in range(10)]
-    detector = Blind()
-    with _bright(models, detector) as opened:
-        parts = opened.parts._replace(again=_AllFace())  # type: ignore[arg-type]
-        pipeline = opened.with_parts(parts)
-        streamed = list(pipeline.stream(frames, detect_every=4, smoothing=None))
-        # Frames 0, 4 and 8.
-        assert detector.calls == 3
-        for frame, picture in zip(streamed, frames, strict=True):
-            assert list(frame.faces) == [
-                replace(face, track_id=1) for face in pipeline.predict(picture)
-            ]
-            assert frame.faces[0].box == Box(0, 0, 64, 48)
-            assert frame.faces[0].detection_score is None
+class Paced(Bright):
+    """Says of each look what it cost."""
+
+    def __init__(self, costs: list[int]) -> None:
+        super().__init__()
+        self.costs = costs
+        self.levels: list[int] = []
+
+    def look(self, image: npt.NDArray[np.uint8]) -> tuple[list[Detection], int]:
+        self.levels.append(int(image.max()))
+        return self.detect(image), self.costs[min(len(self.levels), len(self.costs)) - 1]
+
+
+@pytest.mark.parametrize(
+    ("costs", "every", "looked_at"),
+    [
+        ([1], None, list(range(24))),
+        ([4], None, [0, 4, 8, 12, 16, 20]),
+        ([16], None, [0, 16]),
+        ([1, 1, 16, 4, 1], None, [0, 1, 2, 18, 22, 23]),
+        ([16], 5, [0, 5, 10, 15, 20]),
+        ([4], 1, list(range(24))),
+    ],
+)
+def test_a_look_that_costs_more_is_taken_less_often(
+    costs: list[int], every: int | None, looked_at: list[int], models: tuple[Path, Path]
+) -> None:
+    detector = Paced(costs)
+    # The level of a frame's square is its number.
+    frames = [_square(60, level=150 + index) for index in range(24)]
+    with _bright(models, detector) as pipeline:
+        seen = list(pipeline.stream(frames, detect_every=every))
+    assert [level - 150 for level in detector.levels] == looked_at
+    assert all([face.track_id for face in frame.faces] == [1] for frame in seen)
+
+
+def test_a_detector_that_tells_no_cost_looks_at_every_frame(models: tuple[Path, Path]) -> None:
+    detector = Bright()
+    with _bright(models, detector) as pipeline:
+        assert len(list(pipeline.stream([_square(60)] * 10))) == 10
+    assert detector.calls == 10
+
+
+def test_a_frame_of_another_size_is_looked_at_at_once(models: tuple[Path, Path]) -> None:
+    detector = Paced([16])
+    frames = [_square(60)] * 3 + [cv2.resize(_square(60), (480, 320))] * 3
+    with _bright(models, detector) as pipeline:
+        last = list(pipeline.stream(frames))[-1]
+    assert len(detector.levels) == 2
+    assert last.faces[0].box == Box(120, 120, 80, 80)
 
 
 def test_frames_that_are_faces_need_no_detector(pipeline: FerPipeline) -> None:
@@ -872,11 +888,11 @@ class _Still:
         self.face = Face(Box(10, 10, 40, 40), 0.9, (Point(20, 20),) * 4, "angry", 1 / 7, scores)
         self.people = 0
 
-    def find(self, image: npt.NDArray[np.uint8]) -> list[Face]:
+    def find(self, image: npt.NDArray[np.uint8]) -> tuple[list[Face], int]:
         self.people += 1
         # Every second somebody new, somewhere else.
         x = 10.0 + 97 * (self.people // 10 % 12)
-        return [replace(self.face, box=Box(x, 10, 40, 40))]
+        return [replace(self.face, box=Box(x, 10, 40, 40))], 1
 
     def look(self, image: npt.NDArray[np.uint8], faces: Sequence[Face]) -> list[Face]:
         return list(faces)

@@ -81,7 +81,8 @@ class YuNetDetector:
     """Faces by YuNet on the CPU. Holds nothing that a call changes.
 
     A picture is looked at with 320 pixels along its longer side, with 640 where it is larger and
-    something small in it may be a face, and with 1280 where that shows several tiny ones. A face
+    something small in it may be a face, and with 1280 where that shows several tiny ones; both
+    where the look before shows no face at all. A face
     with a score below 0.8 is looked at again, turned upright and alone, and left out if it is not
     one there.
     """
@@ -113,9 +114,14 @@ class YuNetDetector:
             ImageError: not such an image.
             DetectorError: the detector was closed.
         """
-        return self.look(image).faces
+        return self.search(image).faces
 
-    def look(self, image: Pixels) -> Look:
+    def look(self, image: Pixels) -> tuple[list[Detection], int]:
+        """``detect``, and how much more the widest look took than the first one: 1, 4 or 16."""
+        found = self.search(image)
+        return found.faces, found.cost
+
+    def search(self, image: Pixels) -> Look:
         """``detect``, with what may be a face too, and how closely the picture was looked at.
 
         Raises:
@@ -128,7 +134,8 @@ class YuNetDetector:
         thin = image[::step, ::step]
         for side in _LOOKS:
             candidates = self._candidates(thin, step, side)
-            if longer <= side or not _hints(candidates, side, longer):
+            found = any(one.score >= self._min_score for one in candidates)
+            if longer <= side or (found and not _hints(candidates, side, longer)):
                 break
         likely = [one for one in candidates if one.score >= self._min_score]
         confirmed = self._upright(image, likely)
