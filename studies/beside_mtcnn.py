@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 from statistics import median
 
+import typer
+
 from fer_bench.quality.annotated import read_annotated
 from fer_bench.quality.detection_photos import OfDetector
 from fer_sdk import FerPipeline
@@ -93,13 +95,13 @@ def report(ours: OfDetector, theirs: OfDetector) -> None:
     """Print what there is so far."""
     pairs = list(zip(ours.milliseconds, theirs.milliseconds, strict=True))
     for one in (ours, theirs):
-        print(
+        typer.echo(
             f"{one.detector}: {one.all.found} of {one.all.faces} faces, {one.false_boxes} false, "
             f"{one.photos_without_any_found} photos with none found"
         )
     total = sum(theirs.milliseconds) / sum(ours.milliseconds)
     ratio = median(other / own for own, other in pairs)
-    print(f"{len(pairs)} photos: {total:.1f} times as long in all, median {ratio:.1f}", flush=True)
+    typer.echo(f"{len(pairs)} photos: {total:.1f} times as long in all, median {ratio:.1f}")
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ class CombinedDetector:
         """``detect``, and how much more the widest look took than the first one: 1, 4 or 16."""
         check_rgb(image)
         height, width = image.shape[:2]
-        faces, doubtful, cost = self._yunet.look(image)
+        faces, doubtful, cost = self._yunet.search(image)
         near = _NEAR_SIDE * max(height, width)
         others = [one for one in doubtful if max(one.box[2:]) >= near]
         if not faces or others:
@@ -123,7 +123,7 @@ class CombinedDetector:
             np.uint8,
         )
         faces = []
-        for face in self._yunet.look(padded).faces or self._near_faces(padded, [], _CROP_SURE):
+        for face in self._yunet.search(padded).faces or self._near_faces(padded, [], _CROP_SURE):
             x, y, across, down = face.box
             box = clamped(Box(x - margin, y - margin, across, down), width, height)
             if box is not None:
