@@ -33,24 +33,26 @@ def tracking(
     ] = 20,
     pictures: Annotated[int, typer.Option(help="of each kind, as pictures; 0: none", min=0)] = 2,
     detect_every: Annotated[
-        str, typer.Option(help="of the pictures: the detector on every Nth frame")
-    ] = "1,3,5",
+        str,
+        typer.Option(help="of the pictures: the detector on every Nth frame; auto: as it decides"),
+    ] = "auto,1,5",
     detector: options.Detector = "auto",
     json_file: options.JsonFile = None,
 ) -> None:
     """Count how often people lose their track id, on scenes whose truth is known.
 
     People cross, turn back before each other, walk behind a pillar, come and go, and wander about
-    in a crowd: as boxes with a detector's noise for the tracker alone, and as portraits before the
-    whole pipeline. A switch is somebody with another id than before; mixed is an id that went over
-    to somebody else; away is a second or longer without being found, after which another id is
-    right. No scene was used to tune the tracker.
+    in a crowd; and a camera pans over a group with faces of every size. As boxes with a detector's
+    noise for the tracker alone, and as portraits before the whole pipeline. A switch is somebody
+    with another id than before; mixed is an id that went over to somebody else; away is a second or
+    longer without being found, after which another id is right. No scene was used to tune the
+    tracker.
     """
     from fer_bench.quality.tracking import measure
     from fer_bench.report.render import show_tracking
     from fer_sdk.pipeline import FerPipeline
 
-    every = options.items(detect_every, options.whole(1), "--detect-every")
+    every = options.items(detect_every, _step, "--detect-every")
     (name,) = options.detectors(detector)[:1]
     options.check_writable(json_file)
     with (
@@ -172,6 +174,10 @@ def _photos(
             save_recall(result, plot)
     if result.unreadable:
         options.fail("\n".join(result.unreadable))
+
+
+def _step(text: str) -> int | None:
+    return None if text == "auto" else options.whole(1)(text)
 
 
 def _write(path: Path | None, values: object) -> None:

@@ -94,8 +94,8 @@ class OfDetector:
             for counted in (
                 self.all,
                 *([self.few] if len(photo.faces) <= FEW else []),
-                self.relative[_bin(RELATIVE, side / longer)],
-                self.pixels[_bin(PIXELS, side)],
+                self.relative[bin_of(RELATIVE, side / longer)],
+                self.pixels[bin_of(PIXELS, side)],
             ):
                 counted.faces += 1
                 counted.found += place in hit
@@ -195,5 +195,6 @@ def measure_photos(
     return PhotosResult(photos, overlap, tuple(one for _, one in opened), tuple(unreadable))
 
 
-def _bin(bins: Mapping[str, float], size: float) -> str:
+def bin_of(bins: Mapping[str, float], size: float) -> str:
+    """Which of ``RELATIVE`` or ``PIXELS`` a size belongs to."""
     return next(name for name, least in bins.items() if size >= least)
