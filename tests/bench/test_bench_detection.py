@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -15,14 +14,21 @@ from typer.testing import CliRunner
 
 from fer_bench.cli import app
 from fer_bench.quality import detection, negatives
-from fer_bench.quality.detection import answers, false_alarms, on_canvas, reach
+from fer_bench.quality.detection import (
+    Answers,
+    FalseAlarms,
+    answers,
+    false_alarms,
+    on_canvas,
+    reach,
+)
 from fer_bench.quality.detection_scenes import (
     Cutout,
+    Scene,
     cropped,
-    found,
+    darkened,
     grid,
     of_training_face,
-    overlap,
     place,
 )
 from fer_bench.quality.labelled import LabelledFaces
@@ -45,28 +51,21 @@ def _patch(share: float = 0.5) -> Cutout:
 
 
 class Green:
-    """A detector that finds what is green; how sure it is tells the blue of the first pixel."""
+    """A detector that finds what is green, in the light or in the dark."""
 
     name = "green"
 
     def detect(self, image: Pixels) -> list[Detection]:
-        seen = (image[..., 1] > 200) & (image[..., 0] < 60)
+        seen = image[..., 1] > 4 * image[..., 0].astype(int) + 3
         _, _, parts, _ = cv2.connectedComponentsWithStats(seen.astype(np.uint8))
-        score = max(float(image[0, 0, 2]) / 255, 0.5)
         return [
-            Detection(Box(*(float(value) for value in part[:4])), score)
+            Detection(Box(*(float(value) for value in part[:4])), 0.9)
             for part in parts[1:].tolist()
             if part[4] > 20
         ]
 
     def close(self) -> None:
         """Nothing to close."""
-
-
-@pytest.fixture(scope="module")
-def pipeline() -> Iterator[FerPipeline]:
-    with FerPipeline(detector=Green(), device="cpu", threads=1) as opened:
-        yield opened
 
 
 @pytest.mark.parametrize("side", [10.0, 37.0, 120.0])
@@ -123,73 +122,6 @@ def test_a_grid_has_the_largest_cells(count: int, columns: int, side: float) -> 
     assert len(set(middles)) == count
 
 
-def test_each_box_is_one_face_at_most() -> None:
-    faces = [Box(0, 0, 10, 10), Box(5, 0, 10, 10), Box(50, 50, 10, 10)]
-    assert overlap(faces[0], faces[1]) == pytest.approx(1 / 3)
-    assert found(faces, [Box(0, 0, 10, 10)]) == (1, 0)
-    # Each of two boxes overlaps both faces, and goes to the one that it overlaps most.
-    assert found(faces, [Box(4, 0, 10, 10), Box(1, 0, 10, 10)]) == (2, 0)
-    assert found(faces, [Box(50, 50, 10, 10), Box(50, 51, 10, 10), Box(80, 0, 9, 9)]) == (1, 2)
-    assert found([], []) == (0, 0)
-
-
-def test_reach_counts_what_is_found(pipeline: FerPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, fewer in (("SIZES", (2, 10, 40)), ("TILTS", (0, 45)), ("COUNTS", (1, 9, 100))):
-        monkeypatch.setattr(detection, name, fewer)
-    grounds = [("brick.png", np.full((60, 80, 3), 90, np.uint8))] * 2
-    rows = reach(pipeline, grounds, [_patch(0.8)], "patch", 1, seed=0)
-    by_what = {(row.what, row.value): row for row in rows}
-    assert {what for what, _ in by_what} == {"size", "tilt", "count"}
-    for row in rows:
-        # A disc is green whatever its size and tilt; in the crowds their edges stay apart.
-        assert row.faces == (2 * row.value if row.what == "count" else 12)
-        assert row.found == row.faces, row
-        assert row.extra == 0
-    assert reach(pipeline, grounds, [_patch(0.8)], "patch", 1, seed=0) == rows
-
-
-def test_false_alarms_by_threshold_and_size(pipeline: FerPipeline) -> None:
-    def picture(blue: int, green: bool, size: str) -> Faceless:
-        rgb = np.zeros((300, 300, 3), np.uint8)
-        rgb[0, 0, 2] = blue
-        if green:
-            rgb[100:150, 100:150] = GREEN
-        return Faceless(rgb, f"source {blue}", size)  # type: ignore[arg-type]
-
-    pictures = [
-        picture(0, True, "large"),
-        picture(160, True, "large"),
-        picture(250, False, "large"),
-        picture(250, True, "small"),
-    ]
-    rows = false_alarms(pipeline, iter(pictures), 1)
-    large = {row.threshold: row.first for row in rows if row.size == "large"}
-    assert large == {0.5: 2, 0.55: 1, 0.6: 1, 0.65: 0, 0.7: 0}
-    assert {row.first for row in rows if row.size == "small"} == {1}
-    assert [row.sources for row in rows if row.sources] == [{"source": 2}, {"source": 1}]
-    with_tiles = false_alarms(pipeline, iter(pictures), 2)
-    assert {row.size for row in with_tiles} == {"large"}
-
-
-def test_answers_count_how_and_how_well() -> None:
-    """The same faces as they are and hidden from the detector, with the bundled models."""
-    rng = np.random.default_rng(0)
-    pictures = [rng.integers(0, 256, (48, 48, 3), np.uint8) for _ in range(3)]
-    for picture in pictures[:2]:
-        picture[..., 1] = 0
-        picture[10:40, 10:40] = GREEN
-    faces = LabelledFaces(np.zeros((3, 48, 48), np.uint8), ("happy",) * 3, "PublicTest")
-    with FerPipeline(detector=Green(), device="cpu", threads=1) as pipeline:
-        told = [one[0].emotion for one in map(pipeline.predict, pictures[:2])]
-        result = answers(pipeline, faces, [picture[..., ::-1] for picture in pictures], 0.25)
-    right = sum(emotion == "happy" for emotion in told)
-    assert (result.pictures, result.first, result.again, result.whole) == (3, 2, 0, 0)
-    assert result.answered == pytest.approx(2 / 3)
-    assert result.accuracy == pytest.approx(right / 3)
-    assert result.accuracy_of_answered == pytest.approx(right / 2)
-    assert result.given_accuracy == 0.25
-
-
 def test_a_canvas_is_gray_around_the_face() -> None:
     face = np.arange(48 * 48).reshape(48, 48).astype(np.uint8)
     canvas = on_canvas(face)
@@ -244,10 +176,83 @@ def _write_faces(path: Path, count: int) -> None:
             writer.writerow([at % 7, pixels, "PublicTest"])
 
 
-def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scene_in_less_light() -> None:
+    rgb = np.arange(12, dtype=np.uint8).reshape(2, 2, 3) * 20
+    dark = darkened(Scene(rgb, (Box(0, 0, 1, 1),)), 8)
+    assert dark.rgb.ravel().tolist() == [0, 2, 5, 8, 10, 12, 15, 18, 20, 22, 25, 28]
+    assert dark.boxes == (Box(0, 0, 1, 1),)
+
+
+def test_reach_counts_what_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, fewer in (
+        ("SIZES", (2, 10, 40)),
+        ("TILTS", (0, 45)),
+        ("DARKS", (1, 4)),
+        ("COUNTS", (1, 9, 100)),
+    ):
+        monkeypatch.setattr(detection, name, fewer)
+    grounds = [("brick.png", np.full((60, 80, 3), 90, np.uint8))] * 2
+    rows = reach(Green(), grounds, [_patch(0.8)], "patch", seed=0)
+    assert [(row.what, row.value) for row in rows] == [
+        ("size", 2), ("size", 10), ("size", 40), ("tilt", 0), ("tilt", 45), ("dark", 1),
+        ("dark", 4), ("count", 1), ("count", 9), ("count", 100),
+    ]  # fmt: skip
+    for row in rows:
+        # A disc is green whatever its size and tilt; in the crowds their edges stay apart.
+        assert row.faces == (2 * row.value if row.what == "count" else 12)
+        assert row.found == row.faces, row
+        assert row.extra == 0
+    assert reach(Green(), grounds, [_patch(0.8)], "patch", seed=0) == rows
+
+
+def test_false_alarms_by_size_and_source() -> None:
+    def picture(green: bool, size: str, source: str) -> Faceless:
+        rgb = np.zeros((300, 300, 3), np.uint8)
+        if green:
+            rgb[100:150, 100:150] = rgb[200:220, 200:220] = GREEN
+        return Faceless(rgb, source, size)  # type: ignore[arg-type]
+
+    pictures = [
+        picture(True, "large", "grass 1"),
+        picture(True, "large", "grass 2"),
+        picture(False, "large", "grass 3"),
+        picture(True, "small", "leaf"),
+    ]
+    assert false_alarms(Green(), iter(pictures)) == [
+        FalseAlarms("large", 3, 2, {"grass": 2}),
+        FalseAlarms("small", 1, 1, {"leaf": 1}),
+    ]
+    assert [row.size for row in false_alarms(Green(), iter(pictures[:1]))] == ["large"]
+
+
+def test_answers_count_how_well() -> None:
+    """The same faces as they are and hidden from the detector, with the bundled models."""
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(100, 256, (48, 48, 3), np.uint8) for _ in range(3)]
+    for picture in pictures[:2]:
+        picture[10:40, 10:40] = GREEN
+    faces = LabelledFaces(np.zeros((3, 48, 48), np.uint8), ("happy",) * 3, "PublicTest")
+    with FerPipeline(detector=Green(), device="cpu", threads=1) as pipeline:
+        told = [pipeline.predict(one, color="rgb")[0].emotion for one in pictures[:2]]
+        result = answers(pipeline, faces, [picture[..., ::-1] for picture in pictures], 0.25)
+    right = sum(emotion == "happy" for emotion in told)
+    assert result == Answers(3, 2, right / 3, right / 2, 0.25)
+
+
+def _write_faces(path: Path, count: int) -> None:
+    rng = np.random.default_rng(0)
+    with path.open("w", encoding="ascii", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["emotion", "pixels", "Usage"])
+        for at in range(count):
+            pixels = " ".join(map(str, rng.integers(0, 256, 48 * 48)))
+            writer.writerow([at % 7, pixels, "PublicTest"])
+
+
+def test_the_command_on_composed_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("skimage")
     pytest.importorskip("sklearn")
-    for name, fewer in (("SIZES", (2, 40)), ("TILTS", (0,)), ("COUNTS", (1,))):
+    for name, fewer in (("SIZES", (2, 40)), ("TILTS", (0,)), ("DARKS", (1,)), ("COUNTS", (1,))):
         monkeypatch.setattr(detection, name, fewer)
     folder = tmp_path / "empty rooms"
     folder.mkdir()
@@ -256,17 +261,17 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "detection.json"
     done = CliRunner().invoke(
         app,
-        ["detection", str(tmp_path / "fer2013.csv"), "--limit", "12", "--detector", "blazeface",
-         "--tiles", "1,2", "--no-faces", str(folder), "--json", str(out)],
+        ["detection", str(tmp_path / "fer2013.csv"), "--limit", "12", "--detector",
+         "blazeface,yunet", "--no-faces", str(folder), "--json", str(out)],
     )  # fmt: skip
     assert done.exit_code == 0, done.output
-    result = json.loads(out.read_text())
-    assert result["low_resolution"]["pictures"] == 12
-    assert result["pipeline"]["detector"] == "blazeface"
-    assert {row["tiles"] for row in result["false_alarms"]} == {1, 2}
-    half = [row for row in result["reach"] if (row["what"], row["value"]) == ("size", 2)]
-    assert [row["found"] for row in half if row["face"] == "portrait"] == [12, 12]
-    assert {row["face"] for row in half} == {"portrait", "FER2013"}
+    results = json.loads(out.read_text())
+    assert [one["pipeline"]["detector"] for one in results] == ["blazeface", "yunet"]
+    for one in results:
+        assert one["low_resolution"]["pictures"] == 12
+        half = [row for row in one["reach"] if (row["what"], row["value"]) == ("size", 2)]
+        assert [row["found"] for row in half if row["face"] == "portrait"] == [12]
+        assert {row["face"] for row in half} == {"portrait", "FER2013"}
     assert "size 1/40" in done.output
     assert "seed 0" in done.output
 
@@ -274,12 +279,13 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--tiles", "0"], "at least 1"),
-        (["--detector", "haar"], "not one of auto, mediapipe, blazeface"),
+        (["--detector", "haar"], "not one of auto, mediapipe, blazeface, yunet"),
         (["--json", "nowhere/out.json"], "its folder does not exist"),
+        (["--photos", "."], "--photos and --truth go together"),
+        (["--plot", "recall.png"], "--plot is of --photos"),
     ],
 )
 def test_wrong_usage_is_said(arguments: list[str], message: str) -> None:
-    done = CliRunner().invoke(app, ["detection", *arguments])
+    done = CliRunner().invoke(app, ["detection", *arguments], env={"COLUMNS": "200"})
     assert done.exit_code == 2
     assert message in " ".join(done.output.replace("│", " ").split())

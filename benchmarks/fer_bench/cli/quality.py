@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,11 +14,15 @@ from fer_bench.cli.app import app
 _DETECTION_EXAMPLES = """
 **Examples**
 
-  fer-bench detection                           false alarms, and faces of all sizes and tilts
+  fer-bench detection                           false alarms, and composed scenes
 
   fer-bench detection fer2013.csv.gz            also FER2013's faces, as they are and on a canvas
 
   fer-bench detection --no-faces holidays --json detection.json
+
+  fer-bench detection --photos WIDER_val/images --truth wider_face_val_bbx_gt.txt
+
+  fer-bench detection --photos F --truth F.txt --detector auto,yunet --plot recall.png
 """
 
 
@@ -29,24 +33,26 @@ def tracking(
     ] = 20,
     pictures: Annotated[int, typer.Option(help="of each kind, as pictures; 0: none", min=0)] = 2,
     detect_every: Annotated[
-        str, typer.Option(help="of the pictures: the detector on every Nth frame")
-    ] = "1,3,5",
+        str,
+        typer.Option(help="of the pictures: the detector on every Nth frame; auto: as it decides"),
+    ] = "auto,1,5",
     detector: options.Detector = "auto",
     json_file: options.JsonFile = None,
 ) -> None:
     """Count how often people lose their track id, on scenes whose truth is known.
 
     People cross, turn back before each other, walk behind a pillar, come and go, and wander about
-    in a crowd: as boxes with a detector's noise for the tracker alone, and as portraits before the
-    whole pipeline. A switch is somebody with another id than before; mixed is an id that went over
-    to somebody else; away is a second or longer without being found, after which another id is
-    right. No scene was used to tune the tracker.
+    in a crowd; and a camera pans over a group with faces of every size. As boxes with a detector's
+    noise for the tracker alone, and as portraits before the whole pipeline. A switch is somebody
+    with another id than before; mixed is an id that went over to somebody else; away is a second or
+    longer without being found, after which another id is right. No scene was used to tune the
+    tracker.
     """
     from fer_bench.quality.tracking import measure
     from fer_bench.report.render import show_tracking
     from fer_sdk.pipeline import FerPipeline
 
-    every = options.items(detect_every, options.whole(1), "--detect-every")
+    every = options.items(detect_every, _step, "--detect-every")
     (name,) = options.detectors(detector)[:1]
     options.check_writable(json_file)
     with (
@@ -63,10 +69,10 @@ def tracking(
             progress=progress,
         )
     show_tracking(results, options.console())
-    if json_file is not None:
-        report = {"pipeline": used.to_dict(), "results": [result.to_dict() for result in results]}
-        with options.failures():
-            json_file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    _write(
+        json_file,
+        {"pipeline": used.to_dict(), "results": [result.to_dict() for result in results]},
+    )
 
 
 @app.command(epilog=_DETECTION_EXAMPLES)
@@ -75,10 +81,32 @@ def detection(
         Path | None,
         typer.Argument(help="fer2013.csv or fer2013.csv.gz", exists=True, dir_okay=False),
     ] = None,
-    split: Annotated[str, typer.Option(help="which faces of it")] = "PublicTest",
+    photos: Annotated[
+        Path | None,
+        typer.Option(
+            help="folder of photos, in the place of all else", exists=True, file_okay=False
+        ),
+    ] = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option(
+            help="their faces in WIDER FACE's format, such as wider_face_val_bbx_gt.txt",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    overlap: Annotated[
+        float, typer.Option(help="of a box with the face that it shows", min=0.01, max=1)
+    ] = 0.35,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="recall in photos against size, as a picture"),
+    ] = None,
+    split: Annotated[str, typer.Option(help="which faces of fer2013.csv")] = "PublicTest",
     limit: Annotated[int | None, typer.Option(help="only this many of them", min=1)] = None,
-    detector: options.Detector = "auto",
-    tiles: Annotated[str, typer.Option(help="of the scenes; 1 is the whole picture")] = "1,2,4",
+    detector: Annotated[
+        str, typer.Option(help="names as of FerPipeline, with commas between")
+    ] = "auto",
     no_faces: Annotated[
         Path | None,
         typer.Option(
@@ -92,27 +120,67 @@ def detection(
 ) -> None:
     """Measure which faces are found, and what is found where there is none.
 
-    Small pictures, false alarms, and how small, how tilted and how many faces may be. Needs
-    scikit-image and scikit-learn for their pictures.
+    Of annotated photos: recall by size, false boxes, and time. Without photos: small pictures,
+    false alarms, and how small, tilted, dark and many faces may be; this needs scikit-image and
+    scikit-learn for their pictures.
     """
+    names = options.detectors(detector)
+    options.check_writable(json_file, plot)
+    if (photos is None) is not (truth is None):
+        raise typer.BadParameter("--photos and --truth go together")
+    if photos is not None and truth is not None:
+        if data is not None:
+            raise typer.BadParameter("--photos are measured alone: leave out fer2013.csv")
+        _photos(photos, truth, names, overlap, plot, json_file)
+        return
+    if plot is not None:
+        raise typer.BadParameter("--plot is of --photos")
     from fer_bench.quality.detection import measure
     from fer_bench.quality.detection_tables import show
 
-    (name,) = options.detectors(detector)[:1]
-    counts = options.items(tiles, options.whole(1), "--tiles")
-    options.check_writable(json_file)
     with options.progress() as progress, options.failures():
-        result = measure(
+        results = measure(
             data,
             split=split,
             limit=limit,
-            detector=name,
-            tiles=counts,
+            detectors=names,
             folder=no_faces,
             seed=seed,
             progress=progress,
         )
-    show(result, options.console())
-    if json_file is not None:
+    show(results, options.console())
+    _write(json_file, [result.to_dict() for result in results])
+
+
+def _photos(
+    folder: Path,
+    truth: Path,
+    names: tuple[Any, ...],
+    overlap: float,
+    plot: Path | None,
+    json_file: Path | None,
+) -> None:
+    from fer_bench.quality.detection_photos import measure_photos
+    from fer_bench.quality.detection_tables import show_photos
+
+    with options.progress() as progress, options.failures():
+        result = measure_photos(folder, truth, names, overlap=overlap, progress=progress)
+    show_photos(result, options.console())
+    _write(json_file, result.to_dict())
+    if plot is not None:
+        from fer_bench.report.recall import save_recall
+
         with options.failures():
-            json_file.write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
+            save_recall(result, plot)
+    if result.unreadable:
+        options.fail("\n".join(result.unreadable))
+
+
+def _step(text: str) -> int | None:
+    return None if text == "auto" else options.whole(1)(text)
+
+
+def _write(path: Path | None, values: object) -> None:
+    if path is not None:
+        with options.failures():
+            path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What the face detection finds, misses and makes up: the figures of ``fer-bench detection``.
+"""What the face detection finds, misses and makes up in composed pictures.
 
 Everything is drawn from one seed. Without FER2013 the parts that need it are None.
 """
@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -19,35 +18,39 @@ from fer_bench.quality.detection_scenes import (
     Cutout,
     Scene,
     cropped,
-    found,
+    darkened,
     grid,
     of_training_face,
     place,
 )
 from fer_bench.quality.labelled import LabelledFaces, read_labelled
+from fer_bench.quality.matching import match
 from fer_bench.quality.negatives import Faceless, faceless, photos, photos_of
 from fer_bench.quality.scenes import bundled_portrait
+from fer_sdk.detectors import Detector, DetectorName
 from fer_sdk.errors import DataError
 from fer_sdk.pipeline import FerPipeline
 from fer_sdk.types import Box
 
 Image = npt.NDArray[np.uint8]
 Progress = Callable[[str, float], None]
-Detectors = Literal["auto", "mediapipe", "blazeface"]
 
-THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7)
 SIZES = (2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 32, 40)
 """The longer side of a scene in sides of the face in it."""
 TILTS = (0, 15, 30, 45, 60, 75, 90)
+DARKS = (1, 2, 4, 8, 16, 32)
+"""What the light of a scene is divided by."""
 COUNTS = (1, 4, 9, 16, 25, 36, 64, 100, 144, 256)
 
 _SCENE = (1280, 960)
 _CROWD = (1920, 1080)
-_TILTED_SIDE = 4
+_SIDE = 4
+"""Size of the faces that are tilted, or in the dark."""
 _SCENES_EACH = 12
 _FACE_OF_CELL = 0.6
 _CANVAS = 3
 _AT_ONCE = 64
+_OVERLAP = 0.3
 # Photos in which, as a whole, the detector finds nothing.
 _GROUNDS = ("brick.png", "grass.png", "ihc.png", "retina.jpg", "rocket.jpg", "china.jpg")
 
@@ -58,26 +61,17 @@ class Answers:
 
     Attributes:
         pictures: how many there were.
-        first: answered by the detector's first look, confirmed where it was in doubt.
-        again: answered by a box that the second look found.
-        whole: answered by taking the picture as a whole.
+        answered: in how many a face was found; the largest is the answer.
         accuracy: share of all pictures whose answer is their label; no answer is wrong.
         accuracy_of_answered: the same of those that got an answer.
         given_accuracy: the same with every picture taken as a face (``detector=None``).
     """
 
     pictures: int
-    first: int
-    again: int
-    whole: int
+    answered: int
     accuracy: float
     accuracy_of_answered: float | None
     given_accuracy: float
-
-    @property
-    def answered(self) -> float:
-        """Share of the pictures that got an answer."""
-        return (self.first + self.again + self.whole) / self.pictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,22 +80,14 @@ class FalseAlarms:
 
     Attributes:
         size: of the pictures, ``"large"`` or ``"small"``.
-        tiles: as of ``FerPipeline``.
         pictures: how many.
-        threshold: least detection score.
-        first: pictures in which the detector's first look finds a face, confirmed where it was in
-            doubt.
-        again: pictures in which only the second look does; None where it was not tried at this
-            threshold.
-        sources: at the default threshold, how often each source gave one.
+        found: in how many of them a face is found.
+        sources: how often each source gave one.
     """
 
     size: str
-    tiles: int
     pictures: int
-    threshold: float
-    first: int
-    again: int | None
+    found: int
     sources: dict[str, int]
 
 
@@ -110,10 +96,10 @@ class Reach:
     """How many of the faces of composed scenes are found.
 
     Attributes:
-        what: ``"size"``, ``"tilt"`` or ``"count"``.
-        value: the longer side of the scene in faces, degrees, or faces in the scene.
+        what: ``"size"``, ``"tilt"``, ``"dark"`` or ``"count"``.
+        value: the longer side of the scene in faces, degrees, what the light is divided by, or
+            faces in the scene.
         face: whose faces, ``"portrait"`` or ``"FER2013"``.
-        tiles: as of ``FerPipeline``.
         faces: how many there were.
         found: how many of them were found.
         extra: boxes that show none of them.
@@ -122,7 +108,6 @@ class Reach:
     what: str
     value: int
     face: str
-    tiles: int
     faces: int
     found: int
     extra: int
@@ -130,18 +115,20 @@ class Reach:
 
 @dataclass(frozen=True, slots=True)
 class DetectionResult:
-    """All figures, and under what conditions they were taken.
+    """All figures of a detector, and under what conditions they were taken.
 
     Attributes:
-        pipeline: ``FerPipeline.info`` of the default one.
+        detector: by which name it was asked for.
+        pipeline: ``FerPipeline.info``.
         seed: of everything that is drawn.
         split: which faces of FER2013; None without it.
         low_resolution: faces of FER2013 given as they are, 48x48.
         end_to_end: the same faces in the middle of a gray canvas three times as wide.
-        false_alarms: by size and threshold.
-        reach: by size, tilt and count.
+        false_alarms: by size.
+        reach: by size, tilt, darkness and count.
     """
 
+    detector: str
     pipeline: dict[str, object]
     seed: int
     split: str | None
@@ -160,188 +147,155 @@ def measure(
     *,
     split: str = "PublicTest",
     limit: int | None = None,
-    detector: Detectors = "auto",
-    tiles: Sequence[int] = (1, 2, 4),
+    detectors: Sequence[DetectorName] = ("auto",),
     folder: Path | None = None,
     seed: int = 0,
     progress: Progress = lambda what, share: None,
-) -> DetectionResult:
-    """Measure the face detection with the default settings.
+) -> list[DetectionResult]:
+    """Measure face detectors with their default settings, on the same pictures.
 
     Args:
         data: ``fer2013.csv`` or ``.csv.gz``; None leaves out what needs it.
         split: which faces of it.
         limit: only this many of them, evenly spread.
-        detector: as of ``FerPipeline``.
-        tiles: settings of ``FerPipeline(tiles=...)`` for the scenes.
+        detectors: names as of ``FerPipeline``.
         folder: pictures without faces, in the place of those of scikit-image and scikit-learn.
         seed: of everything that is drawn.
         progress: is told what is being done, and which share of all is behind it.
 
     Raises:
         DataError: the data are not FER2013, or there are no pictures without faces.
-        FerError: the pipeline cannot be opened.
+        FerError: a pipeline cannot be opened.
     """
     progress("reading", 0.0)
     grounds = photos()
     sources = grounds if folder is None else photos_of(folder)
-    faces = None if data is None else _some(read_labelled(data, split), limit)
-    low = wide = None
-    with FerPipeline(detector=detector) as pipeline:
-        if faces is not None:
-            progress("faces of 48x48 pixels", 0.1)
-            given = _accuracy_of_given(faces, pipeline)
-            low = answers(pipeline, faces, list(faces.images), given)
-            progress("faces on a canvas", 0.3)
-            wide = answers(pipeline, faces, [on_canvas(face) for face in faces.images], given)
-        info = pipeline.info.to_dict()
-        geometry = pipeline.parts.landmarks.metadata.crop
-    alarms: list[FalseAlarms] = []
     cutouts = {"portrait": [_portrait()]}
-    if faces is not None:
-        rng = np.random.default_rng(seed)
-        chosen = rng.permutation(len(faces.images))[:_SCENES_EACH]
+    faces, given = None, 0.0
+    if data is not None:
+        faces = _some(read_labelled(data, split), limit)
+        with FerPipeline(detector=None) as pipeline:
+            given = _accuracy_of_given(faces, pipeline)
+            geometry = pipeline.analyzer.landmarks.metadata.crop
+        chosen = np.random.default_rng(seed).permutation(len(faces.images))[:_SCENES_EACH]
         cutouts["FER2013"] = [of_training_face(faces.images[at], geometry) for at in chosen]
-    reaches: list[Reach] = []
-    for at, count in enumerate(tiles):
-        share = 0.5 + 0.5 * at / len(tiles)
-        with FerPipeline(detector=detector, tiles=count) as pipeline:
-            progress(f"pictures without faces, {count} tiles", share)
-            alarms += false_alarms(pipeline, faceless(sources, seed), count)
-            progress(f"scenes, {count} tiles", share)
-            for name, of_name in cutouts.items():
-                reaches += reach(pipeline, grounds, of_name, name, count, seed)
-    return DetectionResult(
-        pipeline=info,
-        seed=seed,
-        split=None if faces is None else split,
-        low_resolution=low,
-        end_to_end=wide,
-        false_alarms=tuple(alarms),
-        reach=tuple(reaches),
-    )
+    results = []
+    for at, name in enumerate(detectors):
+        low = wide = None
+        share = at / len(detectors)
+        with FerPipeline(detector=name) as pipeline:
+            detector = pipeline.analyzer.detector
+            if detector is None:
+                raise DataError("false alarms and scenes need a detector")
+            if faces is not None:
+                progress(f"{name}: faces of 48x48 pixels", share)
+                low = answers(pipeline, faces, list(faces.images), given)
+                progress(f"{name}: faces on a canvas", share)
+                wide = answers(pipeline, faces, [on_canvas(face) for face in faces.images], given)
+            progress(f"{name}: pictures without faces", share)
+            alarms = false_alarms(detector, faceless(sources, seed))
+            progress(f"{name}: scenes", share)
+            reaches = [
+                row
+                for face, of_face in cutouts.items()
+                for row in reach(detector, grounds, of_face, face, seed)
+            ]
+            info = pipeline.info.to_dict()
+        results.append(
+            DetectionResult(
+                detector=name,
+                pipeline=info,
+                seed=seed,
+                split=None if faces is None else split,
+                low_resolution=low,
+                end_to_end=wide,
+                false_alarms=tuple(alarms),
+                reach=tuple(reaches),
+            )
+        )
+    return results
 
 
 def answers(
     pipeline: FerPipeline, faces: LabelledFaces, pictures: Sequence[Image], given_accuracy: float
 ) -> Answers:
     """Give each picture to the pipeline; its largest face is the answer."""
-    count: Counter[str] = Counter()
-    first = pipeline.with_parts(pipeline.parts._replace(again=None))
-    for at in range(0, len(pictures), _AT_ONCE):
-        part = list(pictures[at : at + _AT_ONCE])
-        results = first.predict_batch(part, max_faces=1, on_error="raise")
-        for picture, result, label in zip(
-            part, results, faces.labels[at : at + _AT_ONCE], strict=True
-        ):
-            found_again = [] if result else pipeline.predict(picture, max_faces=1)
-            for face in result:
-                count["first"] += 1
-                count["right"] += face.emotion == label
-            for face in found_again:
-                count["whole" if face.detection_score is None else "again"] += 1
-                count["right"] += face.emotion == label
-    answered = count["first"] + count["again"] + count["whole"]
+    answered = right = 0
+    for result, label in zip(
+        pipeline.predict_batch(pictures, max_faces=1, on_error="raise"), faces.labels, strict=True
+    ):
+        answered += len(result)
+        right += any(face.emotion == label for face in result)
     return Answers(
         pictures=len(pictures),
-        first=count["first"],
-        again=count["again"],
-        whole=count["whole"],
-        accuracy=count["right"] / len(pictures),
-        accuracy_of_answered=count["right"] / answered if answered else None,
+        answered=answered,
+        accuracy=right / len(pictures),
+        accuracy_of_answered=right / answered if answered else None,
         given_accuracy=given_accuracy,
     )
 
 
-def false_alarms(
-    pipeline: FerPipeline, pictures: Iterator[Faceless], tiles: int
-) -> list[FalseAlarms]:
-    """Look for faces where there are none; with tiles in the large pictures only."""
-    parts = pipeline.parts
-    if parts.detector is None:
-        raise DataError("false alarms need a pipeline with a detector")
-    best: dict[str, list[float]] = {"large": []} if tiles > 1 else {"large": [], "small": []}
-    again: Counter[str] = Counter()
-    sources: dict[str, Counter[str]] = {size: Counter() for size in best}
+def false_alarms(detector: Detector, pictures: Iterator[Faceless]) -> list[FalseAlarms]:
+    """Look for faces where there are none."""
+    count: Counter[str] = Counter()
+    sources: dict[str, Counter[str]] = {"large": Counter(), "small": Counter()}
     for picture in pictures:
-        if picture.size not in best:
-            continue
-        score = max((one.score for one in parts.detector.detect(picture.rgb)), default=0.0)
-        best[picture.size].append(score)
-        second = (
-            not score
-            and parts.again is not None
-            and parts.again.applies(picture.rgb)
-            and parts.again.look(picture.rgb, parts.landmarks) is not None
-        )
-        again[picture.size] += second
-        if score or second:
+        count[picture.size] += 1
+        if detector.detect(picture.rgb):
             sources[picture.size][picture.source.split()[0]] += 1
-    default = THRESHOLDS[0]
     return [
-        FalseAlarms(
-            size=size,
-            tiles=tiles,
-            pictures=len(scores),
-            threshold=threshold,
-            first=sum(score >= threshold for score in scores),
-            again=again[size] if threshold == default else None,
-            sources=dict(sources[size].most_common()) if threshold == default else {},
-        )
-        for size, scores in best.items()
-        for threshold in THRESHOLDS
+        FalseAlarms(size, count[size], of_size.total(), dict(of_size.most_common()))
+        for size, of_size in sources.items()
+        if count[size]
     ]
 
 
 def reach(
-    pipeline: FerPipeline,
+    detector: Detector,
     grounds: Sequence[tuple[str, Image]],
     cutouts: Sequence[Cutout],
     name: str,
-    tiles: int,
     seed: int,
 ) -> list[Reach]:
-    """Find faces by size, tilt and count; the same scenes for every pipeline."""
+    """Find faces by size, tilt, darkness and count; the same scenes for every detector."""
     calm = [image for ground, image in grounds if ground in _GROUNDS]
     rng = np.random.default_rng(seed)
-    detector = pipeline.parts.detector
-    if detector is None:
-        raise DataError("scenes need a pipeline with a detector")
 
     def row(what: str, value: int, scenes: Iterator[Scene]) -> Reach:
         total = hit = extra = 0
         for scene in scenes:
             boxes = [one.box for one in detector.detect(scene.rgb)]
-            right, wrong = found(scene.boxes, boxes)
-            total, hit, extra = total + len(scene.boxes), hit + right, extra + wrong
-        return Reach(what, value, name, tiles, total, hit, extra)
+            pairs = len(match(scene.boxes, boxes, _OVERLAP))
+            total, hit, extra = (
+                total + len(scene.boxes),
+                hit + pairs,
+                extra + len(boxes) - pairs,
+            )
+        return Reach(what, value, name, total, hit, extra)
 
-    rows = [row("size", size, _sized(calm, cutouts, size, rng)) for size in SIZES]
-    if tiles == 1:
-        rows += [row("tilt", tilt, _tilted(calm, cutouts, tilt, rng)) for tilt in TILTS]
+    rows = [row("size", size, _alone(calm, cutouts, rng, size, 0)) for size in SIZES]
+    rows += [row("tilt", tilt, _alone(calm, cutouts, rng, _SIDE, tilt)) for tilt in TILTS]
+    rows += [
+        row("dark", dark, (darkened(one, dark) for one in _alone(calm, cutouts, rng, _SIDE, 0)))
+        for dark in DARKS
+    ]
     rows += [row("count", count, _crowds(calm, cutouts, count)) for count in COUNTS]
     return rows
 
 
-def _sized(
-    grounds: Sequence[Image], cutouts: Sequence[Cutout], size: int, rng: np.random.Generator
+def _alone(
+    grounds: Sequence[Image],
+    cutouts: Sequence[Cutout],
+    rng: np.random.Generator,
+    size: int,
+    tilt: int,
 ) -> Iterator[Scene]:
+    """One face a scene, somewhere in it."""
     width, height = _SCENE
     side = max(_SCENE) / size
     for at in range(_SCENES_EACH):
         x = float(rng.uniform(side, width - side))
         y = float(rng.uniform(side / 2, height - side / 2)) if side < height else height / 2
-        face = cutouts[at % len(cutouts)]
-        yield place(cropped(grounds[at % len(grounds)], width, height), [(face, x, y, side, 0.0)])
-
-
-def _tilted(
-    grounds: Sequence[Image], cutouts: Sequence[Cutout], tilt: int, rng: np.random.Generator
-) -> Iterator[Scene]:
-    width, height = _SCENE
-    side = max(_SCENE) / _TILTED_SIDE
-    for at in range(_SCENES_EACH):
-        x, y = (float(rng.uniform(side, whole - side)) for whole in _SCENE)
         face, angle = cutouts[at % len(cutouts)], float(tilt if at % 2 else -tilt)
         yield place(cropped(grounds[at % len(grounds)], width, height), [(face, x, y, side, angle)])
 
@@ -367,13 +321,7 @@ def on_canvas(gray: Image) -> Image:
 
 
 def _accuracy_of_given(faces: LabelledFaces, pipeline: FerPipeline) -> float:
-    parts = pipeline.parts
-    given = pipeline.with_parts(parts._replace(detector=None, again=None))
-    results = [
-        result
-        for at in range(0, len(faces.labels), _AT_ONCE)
-        for result in given.predict_batch(list(faces.images[at : at + _AT_ONCE]), on_error="raise")
-    ]
+    results = pipeline.predict_batch(list(faces.images), on_error="raise")
     right = sum(
         result[0].emotion == label for result, label in zip(results, faces.labels, strict=True)
     )

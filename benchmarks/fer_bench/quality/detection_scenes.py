@@ -121,27 +121,6 @@ def grid(count: int, width: int, height: int) -> tuple[list[tuple[float, float]]
     return middles, min(width / columns, height / rows)
 
 
-def overlap(one: Box, other: Box) -> float:
-    """Intersection over union of two boxes."""
-    across = min(one.x + one.width, other.x + other.width) - max(one.x, other.x)
-    down = min(one.y + one.height, other.y + other.height) - max(one.y, other.y)
-    shared = max(across, 0.0) * max(down, 0.0)
-    return shared / (one.width * one.height + other.width * other.height - shared)
-
-
-def found(truth: Sequence[Box], boxes: Sequence[Box], least: float = 0.3) -> tuple[int, int]:
-    """How many faces were found, and how many boxes show none of them.
-
-    Each face takes the box that overlaps it most; one box is one face at most.
-    """
-    pairs = sorted(
-        ((overlap(face, box), a, b) for a, face in enumerate(truth) for b, box in enumerate(boxes)),
-        reverse=True,
-    )
-    faces: set[int] = set()
-    used: set[int] = set()
-    for shared, a, b in pairs:
-        if shared >= least and a not in faces and b not in used:
-            faces.add(a)
-            used.add(b)
-    return len(faces), len(boxes) - len(used)
+def darkened(scene: Scene, by: int) -> Scene:
+    """A scene in so many times less light."""
+    return Scene(np.asarray(np.rint(scene.rgb / by), np.uint8), scene.boxes)

@@ -15,9 +15,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from fer_bench.quality.detection_photos import RELATIVE, Found, bin_of
+from fer_bench.quality.matching import match
 from fer_bench.quality.scenes import bundled_portrait
 from fer_bench.quality.tracking_scenes import HEIGHT, SCENES, WIDTH, Noise, Scene, sightings
-from fer_sdk.detectors.boxes import iou
 from fer_sdk.pipeline import FerPipeline
 from fer_sdk.tracker import Tracker
 from fer_sdk.types import Box
@@ -27,8 +28,6 @@ Image = npt.NDArray[np.uint8]
 _COUNTED = ("scenes", "people", "visible", "seen", "switches", "mixed", "away")
 RATES = (5.0, 10.0, 30.0, 60.0)
 _KEPT = 1.0
-_CLOSE = 2.0
-"""Size of the faces in pictures: the detector's range is short."""
 _SAME = 0.3
 """Least overlap (intersection over union) of a face that was found with the one that is there."""
 
@@ -40,7 +39,8 @@ class TrackingResult:
     Attributes:
         scene: name of the kind.
         rate: frames a second.
-        detect_every: the detector ran on every such frame; None where boxes were given.
+        pictures: whether the pipeline ran on pictures; else the tracker on boxes.
+        detect_every: as of ``FerPipeline.stream``; of boxes None.
         scenes: how many, each with other people and paths.
         people: in all of them.
         seen: times that somebody who could be seen was found, of ``visible``.
@@ -50,10 +50,13 @@ class TrackingResult:
         away: times that somebody was not found for longer than a face is kept, after which another
             number is right.
         off: mean distance of the box from the truth, in sides; None where boxes were given.
+        by_size: seen and visible of faces of each size in the picture, see
+            ``detection_photos.RELATIVE``.
     """
 
     scene: str
     rate: float
+    pictures: bool
     detect_every: int | None
     scenes: int
     people: int
@@ -62,7 +65,8 @@ class TrackingResult:
     switches: int
     mixed: int
     away: int
-    off: float | None = None
+    off: float | None
+    by_size: dict[str, Found]
 
     def to_dict(self) -> dict[str, object]:
         """Plain values, ready for ``json.dumps``."""
@@ -75,6 +79,7 @@ class _Tally:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.off: list[float] = []
+        self.by_size = {name: Found() for name in RELATIVE}
 
     def start(self, scene: Scene) -> None:
         """Begin with another scene."""
@@ -94,11 +99,32 @@ class _Tally:
         self._id_of[person] = track_id
         self._owner_of[track_id] = person
 
-    def result(self, name: str, rate: float, detect_every: int | None) -> TrackingResult:
+    def picture(self, there: dict[int, Box], found: dict[int, Box]) -> list[tuple[int, int]]:
+        """Who was found in a picture under which track id."""
+        people, ids = list(there), list(found)
+        pairs = match(list(there.values()), list(found.values()), _SAME)
+        seen = [(people[person], ids[number]) for person, number in pairs]
+        for person, number in seen:
+            box, other = there[person], found[number]
+            x = box.x + box.width / 2 - other.x - other.width / 2
+            y = box.y + box.height / 2 - other.y - other.height / 2
+            self.off.append(math.hypot(x, y) / box.width)
+        hit = {person for person, _ in seen}
+        for person, box in there.items():
+            of_size = self.by_size[bin_of(RELATIVE, box.width / WIDTH)]
+            of_size.faces += 1
+            of_size.found += person in hit
+        return seen
+
+    def result(
+        self, name: str, rate: float, *, pictures: bool, detect_every: int | None
+    ) -> TrackingResult:
         """What came out."""
         named = {what: self.counts[what] for what in _COUNTED}
         off = float(np.mean(self.off)) if self.off else None
-        return TrackingResult(name, rate, detect_every, **named, off=off)
+        return TrackingResult(
+            name, rate, pictures, detect_every, **named, off=off, by_size=self.by_size
+        )
 
 
 def measure_boxes(
@@ -123,7 +149,7 @@ def measure_boxes(
                 if person is not None:
                     tally.add(sighting.time, person, number)
             tally.counts["visible"] += len(scene.visible(sighting.time))
-    return tally.result(name, rate, None)
+    return tally.result(name, rate, pictures=False, detect_every=None)
 
 
 def measure_pictures(
@@ -131,7 +157,7 @@ def measure_pictures(
     pipeline: FerPipeline,
     portrait: Image,
     *,
-    detect_every: int,
+    detect_every: int | None,
     seeds: Iterable[int],
     rate: float = 30.0,
 ) -> TrackingResult:
@@ -148,7 +174,7 @@ def measure_pictures(
     framing = _framing(pipeline, portrait)
     tally = _Tally()
     for seed in seeds:
-        scene = SCENES[name](np.random.default_rng(seed), _CLOSE)
+        scene = SCENES[name](np.random.default_rng(seed))
         frames = round(scene.seconds * rate)
         pictures = (draw(scene, frame / rate, portrait, framing) for frame in range(frames))
         tally.start(scene)
@@ -157,19 +183,17 @@ def measure_pictures(
         ):
             there = scene.visible(frame.time)
             tally.counts["visible"] += len(there)
-            for person, number, distance in _matches(
-                there, {face.track_id or 0: face.box for face in frame.faces}
-            ):
+            found = {face.track_id or 0: face.box for face in frame.faces}
+            for person, number in tally.picture(there, found):
                 tally.add(frame.time, person, number)
-                tally.off.append(distance)
-    return tally.result(name, rate, detect_every)
+    return tally.result(name, rate, pictures=True, detect_every=detect_every)
 
 
 def measure(
     *,
     scenes: int,
     pictures: int,
-    every: Iterable[int],
+    every: Iterable[int | None],
     pipeline: FerPipeline,
     progress: Callable[[str, float], None],
 ) -> list[TrackingResult]:
@@ -189,7 +213,7 @@ def measure(
             progress(f"{name}, boxes, {rate:.0f} frames a second", at / len(SCENES))
             results.append(measure_boxes(name, rate, seeds=range(scenes)))
         for step in every if pictures else ():
-            progress(f"{name}, pictures, detector on every {step}", at / len(SCENES))
+            progress(f"{name}, pictures, detector on every {step or 'auto'}", at / len(SCENES))
             results.append(
                 measure_pictures(name, pipeline, portrait, detect_every=step, seeds=range(pictures))
             )
@@ -234,18 +258,3 @@ def _framing(pipeline: FerPipeline, portrait: Image) -> Box:
     )
     box = pipeline.predict(np.asarray(canvas, np.uint8), color="rgb", max_faces=1)[0].box
     return Box(box.x / width - 1, box.y / height - 1, box.width / width, box.height / height)
-
-
-def _matches(there: dict[int, Box], found: dict[int, Box]) -> list[tuple[int, int, float]]:
-    """Who was found under which track id, and how far off, by overlap and the best first."""
-    people, ids = list(there), list(found)
-    overlaps = iou(list(there.values()), list(found.values()))
-    matched = []
-    while overlaps.size and overlaps.max() >= _SAME:
-        row, column = np.unravel_index(overlaps.argmax(), overlaps.shape)
-        overlaps[row], overlaps[:, column] = 0, 0
-        box, other = there[people[row]], found[ids[column]]
-        x = box.x + box.width / 2 - other.x - other.width / 2
-        y = box.y + box.height / 2 - other.y - other.height / 2
-        matched.append((people[row], ids[column], math.hypot(x, y) / box.width))
-    return matched

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -117,10 +118,10 @@ def sightings(scene: Scene, rate: float, noise: Noise, seed: int) -> list[Sighti
     return seen
 
 
-def crossing(random: np.random.Generator, size: float = 1.0) -> Scene:
+def crossing(random: np.random.Generator) -> Scene:
     """Two walk past each other; the one behind is hidden for a moment."""
     y = random.uniform(200, 500)
-    speeds, sides = random.uniform(0.6, 2.5, 2), size * random.uniform(70, 130, 2)
+    speeds, sides = random.uniform(0.6, 2.5, 2), random.uniform(70, 130, 2)
     meet, seconds = random.uniform(500, 780), 5.0
     people = []
     for way, speed, side in zip((1, -1), speeds, sides, strict=True):
@@ -134,10 +135,10 @@ def crossing(random: np.random.Generator, size: float = 1.0) -> Scene:
     return Scene(tuple(people), seconds)
 
 
-def turning_back(random: np.random.Generator, size: float = 1.0) -> Scene:
+def turning_back(random: np.random.Generator) -> Scene:
     """Two walk up to each other until their faces touch, and back again."""
     y = random.uniform(200, 500)
-    speeds, sides = random.uniform(0.6, 2.0, 2), size * random.uniform(80, 120, 2)
+    speeds, sides = random.uniform(0.6, 2.0, 2), random.uniform(80, 120, 2)
     gap, seconds = random.uniform(0.6, 1.1) * sides.mean(), 5.0
     people = []
     for way, speed, side in zip((1, -1), speeds, sides, strict=True):
@@ -158,9 +159,9 @@ def turning_back(random: np.random.Generator, size: float = 1.0) -> Scene:
     return Scene(tuple(people), seconds)
 
 
-def hidden(random: np.random.Generator, size: float = 1.0) -> Scene:
+def hidden(random: np.random.Generator) -> Scene:
     """One walks behind a pillar, for 0.2 to 0.8 seconds."""
-    side, speed = size * random.uniform(70, 130), random.uniform(0.8, 2.0)
+    side, speed = random.uniform(70, 130), random.uniform(0.8, 2.0)
     unseen = random.uniform(0.2, 0.8)
     # From the moment when too much is hidden to the one when enough is visible again.
     wide = max(unseen * speed * side + (2 * _HIDDEN_SHARE - 1) * side, _HIDDEN_SHARE * side)
@@ -169,9 +170,9 @@ def hidden(random: np.random.Generator, size: float = 1.0) -> Scene:
     return Scene((Person(path, 0.0),), 5.0, ((640 - wide / 2, 640 + wide / 2),))
 
 
-def coming_and_going(random: np.random.Generator, size: float = 1.0) -> Scene:
+def coming_and_going(random: np.random.Generator) -> Scene:
     """Six walk through the picture on one height, each in from where the one before went out."""
-    side, y = size * random.uniform(80, 120), random.uniform(200, 500)
+    side, y = random.uniform(80, 120), random.uniform(200, 500)
     people = []
     start, way = 0.0, 1
     for _ in range(6):
@@ -194,11 +195,11 @@ def coming_and_going(random: np.random.Generator, size: float = 1.0) -> Scene:
     return Scene(tuple(people), start)
 
 
-def crowd(random: np.random.Generator, size: float = 1.0) -> Scene:
-    """Eight wander about, before and behind each other; fewer where they are larger."""
+def crowd(random: np.random.Generator) -> Scene:
+    """Eight wander about, before and behind each other."""
     people = []
-    for _ in range(round(8 / size)):
-        side = size * random.uniform(60, 120)
+    for _ in range(8):
+        side = random.uniform(60, 120)
         middle = random.uniform((250, 200), (WIDTH - 250, HEIGHT - 200))
         reach = random.uniform(0.5, 2.0, 2) * side
         pace, phase = random.uniform(0.5, 1.2, 2), random.uniform(0, 6.28, 2)
@@ -206,14 +207,32 @@ def crowd(random: np.random.Generator, size: float = 1.0) -> Scene:
     return Scene(tuple(people), 10.0)
 
 
-SCENES: dict[str, Callable[..., Scene]] = {
+def panning(random: np.random.Generator) -> Scene:
+    """The camera pans over a group: large faces in front, and small ones far behind."""
+    people = []
+    speed, seconds = float(random.uniform(100, 150)), 10.0
+    for y, sides in _ROWS:
+        x, end = float(random.uniform(150, 300)), WIDTH + speed * seconds - 150
+        for side in itertools.cycle(sides):
+            if x > end:
+                break
+            people.append(Person(_line(x, y, -speed, side * random.uniform(0.92, 1)), 0.0))
+            x += random.uniform(1.6, 1.8) * max(sides[0], 150)
+    return Scene(tuple(people), seconds)
+
+
+# Height of each row of a group, and the sides of the faces in it, in turn.
+_ROWS = ((540.0, (280.0, 210.0)), (250.0, (140.0, 90.0)), (122.0, (48.0,)), (64.0, (30.0,)))
+
+SCENES: dict[str, Callable[[np.random.Generator], Scene]] = {
     "crossing": crossing,
     "turning back": turning_back,
     "hidden": hidden,
     "coming and going": coming_and_going,
     "crowd": crowd,
+    "panning": panning,
 }
-"""Each takes a random generator, and how large faces are: at 1, a tenth of the picture's width."""
+"""Each takes a random generator. A face is about a tenth of the picture's width, but in a group."""
 
 
 def _line(x: float, y: float, speed: float, side: float) -> Callable[[float], Box | None]:

@@ -26,7 +26,7 @@ _ONE_STAGE = frozenset(
     {"single-stream", "inference", "multi-thread", "multi-process", "offline", "camera"}
 )
 """Scenarios that say all by themselves what is timed."""
-_STYLE: Mapping[Any, Any] = {
+STYLE: Mapping[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
@@ -42,7 +42,7 @@ _STYLE: Mapping[Any, Any] = {
 
 def draw(result: Result) -> dict[str, Figure]:
     """Every picture that the result has the rows for, by name."""
-    with mpl.rc_context(dict(_STYLE)):
+    with mpl.rc_context(dict(STYLE)):
         figures = {
             "stages": _stages(result),
             "threads": _scaling(

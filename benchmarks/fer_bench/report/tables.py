@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from msgspec.structs import asdict
 
+from fer_bench.quality.detection_photos import RELATIVE
 from fer_bench.quality.tracking import TrackingResult
 from fer_bench.results.compare import Comparison
 from fer_bench.results.result import Model, Result, Row, Target
@@ -330,15 +331,24 @@ def tracking_tables(results: Sequence[TrackingResult]) -> list[Table]:
         found = share(result.seen / result.visible) if result.visible else UNKNOWN
         counts = (result.scenes, result.people, found, result.switches, result.mixed, result.away)
         line = [result.scene, f"{result.rate:.0f}", *map(str, counts)]
-        if result.detect_every is None:
+        if not result.pictures:
             boxes.append(line)
-        else:
-            pictures.append([*line, str(result.detect_every), number(result.off)])
+            continue
+        sizes = [one.recall for one in result.by_size.values()]
+        pictures.append(
+            [
+                *line,
+                str(result.detect_every or "auto"),
+                number(result.off),
+                *("" if one is None else share(one) for one in sizes),
+            ]
+        )
     return [
         Table("Boxes with a detector's noise", head, boxes),
         Table(
-            "Pictures; the detector on every Nth frame, off in sides of the face",
-            [*head, "every", "off"],
+            "Pictures; the detector on every Nth frame, off in sides of the face, found by its "
+            "size in the picture",
+            [*head, "every", "off", *RELATIVE],
             pictures,
         ),
     ]

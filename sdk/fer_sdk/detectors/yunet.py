@@ -81,10 +81,9 @@ class YuNetDetector:
     """Faces by YuNet on the CPU. Holds nothing that a call changes.
 
     A picture is looked at with 320 pixels along its longer side, with 640 where it is larger and
-    something small in it may be a face, and with 1280 where that shows several tiny ones; both
-    where the look before shows no face at all. A face
-    with a score below 0.8 is looked at again, turned upright and alone, and left out if it is not
-    one there.
+    something small in it may be a face, and with 1280 where that shows several tiny ones. A look
+    that shows no face at all is followed by the next too. A face with a score below 0.8 is looked
+    at again, turned upright and alone, and left out if it is not one there.
     """
 
     def __init__(self, min_score: float = MIN_SCORE, threads: int | None = None) -> None:
