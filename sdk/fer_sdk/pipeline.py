@@ -93,6 +93,7 @@ class PipelineInfo:
         detector: name of the face detector; None where each image is one face.
         detector_reason: why it is this one.
         labels: the emotions, in the order of ``Face.scores``.
+        convention: how the labels are used, such as ``"ferplus"``; None where the model knows one.
         models: the emotion model and the landmarks model.
     """
 
@@ -104,6 +105,7 @@ class PipelineInfo:
     detector: str | None
     detector_reason: str
     labels: tuple[str, ...]
+    convention: str | None
     models: tuple[ModelInfo, ModelInfo]
 
     def to_dict(self) -> dict[str, object]:
@@ -215,6 +217,7 @@ class FerPipeline:
             detector=None if opened is None else opened.name,
             detector_reason=reason,
             labels=emotion.metadata.labels,
+            convention=emotion.labels,
             models=(_model_info(emotion), _model_info(landmarks)),
         )
         _open_pipelines.add(self)
