@@ -82,9 +82,10 @@ def tight(side: int) -> Pixels:
 
 def clouds(rng: np.random.Generator, side: int) -> Pixels:
     """Smooth noise in full contrast."""
-    noise = rng.integers(0, 256, (side, side, 3), np.uint8)
-    blurred = cv2.GaussianBlur(noise, (0, 0), float(rng.uniform(0.02, 0.16)) * side)
-    return np.asarray(cv2.normalize(blurred, None, 0, 255, cv2.NORM_MINMAX), np.uint8)
+    noise = rng.integers(0, 256, (96, 96, 3), np.uint8)
+    blurred = cv2.GaussianBlur(noise, (0, 0), float(rng.uniform(2, 16)))
+    larger = cv2.resize(blurred, (side, side), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(cv2.normalize(larger, None, 0, 255, cv2.NORM_MINMAX), np.uint8)
 
 
 def overlap(one: Box, other: Box) -> float:

@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import onnx
@@ -30,7 +30,9 @@ from fer_sdk.models.packaged import is_bundled, read_bundled
 from fer_sdk.models.providers import PROVIDERS, Device, Provider
 from fer_sdk.models.session import Session
 from fer_sdk.pipeline import _bundled_name
-from fer_training.faces import FaceSet
+
+if TYPE_CHECKING:
+    from fer_training.faces import FaceSet
 
 NAMED = [device for device in get_args(Device) if device != "auto"]
 NOT_HERE = [device for device in NAMED if device not in runtime.devices()]

@@ -160,9 +160,11 @@ class YuNetDetector:
 
         YuNet sees a face that is upside down as one that is upright, with a lower score.
         """
-        asked = [(one, turn) for one in faces for turn in _turns(one.score)]
+        doubted = [one for one in faces if one.score < _SURELY_UPRIGHT]
+        asked = [(one, turn) for one in doubted for turn in (0.0, 180.0)]
         views = [upright_view(image, one.box.tolist(), one.roll + turn) for one, turn in asked]
-        best = {id(one): (one.score, 0.0) for one in faces if one.score >= _SURE}
+        # The score in the picture is no measure for a view: there the face is smaller.
+        best = {id(one): (0.0, 0.0) for one in faces if one.score >= _SURE}
         for (one, turn), score in zip(asked, self.confirm(views), strict=True):
             if score > best.get(id(one), (_CONFIRMED, 0.0))[0]:
                 best[id(one)] = score, turn
@@ -233,12 +235,6 @@ def _hints(candidates: list[Candidate], side: int, longer: int) -> bool:
         return any(size < (1 / 8 if score < MIN_SCORE else 1 / 10) for score, size in sizes)
     # One tiny face may be a mistake. A crowd has several.
     return sum(score >= _HALF_SURE and size < 1 / 32 for score, size in sizes) >= _CROWD
-
-
-def _turns(score: float) -> tuple[float, ...]:
-    if score >= _SURELY_UPRIGHT:
-        return ()
-    return (180.0,) if score >= _SURE else (0.0, 180.0)
 
 
 def _square(box: Boxes) -> Box:
