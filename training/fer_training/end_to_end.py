@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from fer_sdk.detectors import Detector, DetectorName
-from fer_sdk.models.emotion import EmotionModel, shift_scores
 from fer_sdk.pipeline import FerPipeline
 from fer_training.faces import FaceSet
 from fer_training.margins import MARGINS, with_margin
@@ -65,15 +64,13 @@ def end_to_end(
     Args:
         model: an exported emotion model for the faces' labels.
         faces: at least one.
-        labels: the convention of the labels; see ``EmotionModel``.
+        labels: the convention of the labels; see ``FerPipeline``.
         detector: see ``FerPipeline``.
     """
-    about = EmotionModel.from_file(model, device="cpu", labels=labels)
-    shift = np.subtract(
-        about.shift, about.metadata.conventions.get(about.metadata.convention or "", 0.0)
-    )
     scores = np.zeros((len(faces), len(faces.label_names)), np.float32)
-    with FerPipeline(detector=detector, device="cpu", emotion_model=model) as pipeline:
+    with FerPipeline(
+        detector=detector, device="cpu", emotion_model=model, labels=labels
+    ) as pipeline:
         for index, image in enumerate(faces.images):
             if faces.files is None:
                 answer = pipeline.predict(with_margin(image, _MARGIN)[0], color="rgb")
@@ -83,7 +80,6 @@ def end_to_end(
                 scores[index] = [answer[0].scores[name] for name in faces.label_names]
         name = pipeline.info.detector
     found: npt.NDArray[np.bool_] = scores.sum(axis=1) > 0
-    scores[found] = shift_scores(scores[found], shift.tolist())
     right: npt.NDArray[np.bool_] = found & (scores.argmax(axis=1) == faces.labels)
     figures = None
     if found.any():
