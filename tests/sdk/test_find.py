@@ -111,7 +111,7 @@ def test_a_tilted_face_is_read_as_the_upright_one(degrees: int, pipeline: FerPip
     upright, tilted = read(0.0), read(degrees)
     back = scenes.upright(tilted.landmarks, degrees, 640, 360)
     there = scenes.upright(upright.landmarks, 0.0, 640, 360)
-    # About a tenth of the face's side: the landmarks model was trained on faces tilted up to 30 degrees.
+    # About a tenth of the face: the landmarks model was trained on faces tilted up to 30 degrees.
     np.testing.assert_allclose(back, there, atol=0.11 * 200)
     for emotion, score in upright.scores.items():
         assert tilted.scores[emotion] == pytest.approx(score, abs=0.05)
