@@ -26,14 +26,14 @@ import typer
 from scipy.stats import t as students_t  # type: ignore[import-untyped]
 
 from fer_sdk.errors import DataError
-from fer_training import plots
 from fer_training.cli import changes
-from fer_training.faces import FaceSet, read_faces
+from fer_training.data.faces import FaceSet, read_faces
+from fer_training.data.ferplus import read_votes
+from fer_training.evaluation import plots
+from fer_training.evaluation.report import markdown_table
 from fer_training.fit import METRICS_FILE, Run, train_emotion
 from fer_training.json_file import write_json
 from fer_training.recipe import EmotionRecipe
-from fer_training.report import markdown_table
-from fer_training.votes import read_votes
 
 PARTS: Mapping[str, Mapping[str, Any]] = {
     "attention": {"attention": False},

@@ -25,12 +25,12 @@ from fer_sdk.errors import DataError
 from fer_sdk.image.crop import ALIGN_BEYOND, roll_angle
 from fer_sdk.models.emotion import EmotionModel
 from fer_sdk.models.landmarks import LandmarksModel
-from fer_training import plots
-from fer_training.evaluate import at_model_size, check_labels
-from fer_training.faces import FaceSet, read_faces
-from fer_training.ground_truth import GroundTruth
+from fer_training.data.faces import FaceSet, read_faces
+from fer_training.data.ground_truth import GroundTruth
+from fer_training.evaluation import plots
+from fer_training.evaluation.evaluate import at_model_size, check_labels
+from fer_training.evaluation.report import markdown_table, percent
 from fer_training.json_file import write_json
-from fer_training.report import markdown_table, percent
 
 _NORMAL_95 = 1.96
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from fer_training.faces import FaceSet
+    from fer_training.data.faces import FaceSet
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -33,7 +33,7 @@ def fer2013_path() -> Path:
 @pytest.fixture(scope="session")
 def fer2013(fer2013_path: Path) -> FaceSet:
     """All of FER2013, read once."""
-    read_faces = pytest.importorskip("fer_training.faces").read_faces
+    read_faces = pytest.importorskip("fer_training.data.faces").read_faces
     faces: FaceSet = read_faces(fer2013_path)
     return faces
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fer_export.export import Export, Settings
     from fer_export.parity import Parity
     from fer_sdk.models.metadata import Precision
-    from fer_training.faces import FaceSet
+    from fer_training.data.faces import FaceSet
 
 
 app = typer.Typer(
@@ -139,7 +139,7 @@ def bundle(
     import fer_sdk
     from fer_export.export import Export
     from fer_sdk.models.packaged import write_manifest
-    from fer_training.checkpoint import load
+    from fer_training.networks.checkpoint import load
 
     folder = models or Path(fer_sdk.__file__).parent / "models" / "files"
     for path, task in ((emotion, "emotion"), (landmarks, "landmarks")):
@@ -174,7 +174,7 @@ def parity(
     """Compare an exported file with its network again, and hold it to its gates."""
     from fer_export.faces import held_out
     from fer_export.parity import measure, verify
-    from fer_training.checkpoint import load
+    from fer_training.networks.checkpoint import load
 
     network, described = load(checkpoint)
     split, faces = held_out(_faces([checkpoint], data))
@@ -187,7 +187,7 @@ def parity(
 
 def _faces(checkpoints: list[Path], data: list[Path] | None) -> FaceSet:
     from fer_export.faces import read_all
-    from fer_training.checkpoint import load
+    from fer_training.networks.checkpoint import load
 
     if not data:
         raise typer.BadParameter("give faces to compare on", param_hint="--data")

@@ -26,8 +26,8 @@ from fer_sdk.errors import ModelError
 from fer_sdk.models.emotion import EmotionModel
 from fer_sdk.models.landmarks import LandmarksModel
 from fer_sdk.models.metadata import ModelMetadata, Precision, Task, seal, unsealed
-from fer_training.checkpoint import load
-from fer_training.faces import FaceSet
+from fer_training.data.faces import FaceSet
+from fer_training.networks.checkpoint import load
 
 _KERNEL_FACES = 256
 _ENOUGH_FACES = 200

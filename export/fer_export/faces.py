@@ -10,14 +10,14 @@ import numpy.typing as npt
 
 from fer_sdk.errors import DataError
 from fer_sdk.image.crop import resize_square
-from fer_training.faces import FaceSet, read_faces
+from fer_training.data.faces import FaceSet, read_faces
 
 
 def read_all(paths: Sequence[Path], size: int) -> FaceSet:
     """Read one or more data sets into one.
 
     Args:
-        paths: what ``fer_training.faces.read_faces`` reads.
+        paths: what ``fer_training.data.faces.read_faces`` reads.
         size: side in pixels for the pictures of folders; CSV files have their own.
 
     Raises:

@@ -18,8 +18,8 @@ from torch import nn
 
 from fer_sdk.errors import ModelError
 from fer_sdk.models.metadata import INPUT, OUTPUT
-from fer_training.checkpoint import Checkpoint
-from fer_training.networks import Architecture
+from fer_training.networks.architecture import Architecture
+from fer_training.networks.checkpoint import Checkpoint
 
 OPSET = 18
 IR_VERSION = 8

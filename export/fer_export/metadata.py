@@ -11,7 +11,7 @@ from pathlib import Path
 from fer_export.quantise import Quantisation
 from fer_sdk.models import session as runtime
 from fer_sdk.models.metadata import ModelMetadata, Precision
-from fer_training.checkpoint import Checkpoint
+from fer_training.networks.checkpoint import Checkpoint
 
 _PACKAGES = ("fer-sdk", "torch", "onnx", "onnxscript")
 

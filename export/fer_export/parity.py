@@ -19,11 +19,11 @@ from fer_sdk.models.emotion import EmotionModel
 from fer_sdk.models.landmarks import LandmarksModel
 from fer_sdk.models.metadata import Precision, Task
 from fer_sdk.models.providers import Device
-from fer_training.checkpoint import Checkpoint
-from fer_training.faces import FaceSet
-from fer_training.ground_truth import GroundTruth
-from fer_training.metrics import emotion_figures, landmark_figures
-from fer_training.networks import normalise
+from fer_training.data.faces import FaceSet
+from fer_training.data.ground_truth import GroundTruth
+from fer_training.evaluation.metrics import emotion_figures, landmark_figures
+from fer_training.networks.architecture import normalise
+from fer_training.networks.checkpoint import Checkpoint
 
 Floats = npt.NDArray[np.float32]
 Faces = npt.NDArray[np.uint8]
@@ -97,7 +97,7 @@ class Parity:
         real: on real faces.
         adversarial: on black, white and noise, and on batches of several sizes.
         batch_difference: largest difference of an output between a face in a batch and alone.
-        network: figures of the network on the real faces, as ``fer_training.metrics`` defines
+        network: figures of the network on the real faces, as ``evaluation.metrics`` defines
             them: ``accuracy``, ``macro_f1`` and ``ece`` where their labels are the model's,
             ``error`` and ``normalised_error`` where their landmarks are known.
         file: the same of the file.

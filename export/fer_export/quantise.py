@@ -30,7 +30,7 @@ from fer_export.graph import IR_VERSION, checked, weighted_layers
 from fer_sdk.errors import DataError, ModelError
 from fer_sdk.models.metadata import INPUT
 from fer_sdk.models.session import Session
-from fer_training.faces import FaceSet
+from fer_training.data.faces import FaceSet
 
 _OPERATORS = ["Conv", "Gemm", "Add", "Relu", "MaxPool"]
 _BATCH = 32

@@ -153,8 +153,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str
     torch = pytest.importorskip("torch", reason="needs the train extra")
     from export_networks import MOODS, draw, train
 
-    from fer_training.checkpoint import save
-    from fer_training.networks import normalise
+    from fer_training.networks.architecture import normalise
+    from fer_training.networks.checkpoint import save
 
     faces = draw(30, seed=0)
     network, about = train("emotion", faces)

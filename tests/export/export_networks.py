@@ -14,9 +14,9 @@ from torch import nn
 from fer_sdk.image.crop import CropGeometry
 from fer_sdk.models.metadata import Task
 from fer_sdk.types import LANDMARKS
-from fer_training.checkpoint import Checkpoint, save
-from fer_training.faces import FaceSet
-from fer_training.networks import Architecture, build, normalise
+from fer_training.data.faces import FaceSet
+from fer_training.networks.architecture import Architecture, build, normalise
+from fer_training.networks.checkpoint import Checkpoint, save
 
 SIZE = 32
 MOODS = ("glad", "grim", "stunned")

@@ -19,8 +19,8 @@ from fer_export.parity import reference
 from fer_sdk import FerPipeline
 from fer_sdk.models.landmarks import LandmarksModel
 from fer_sdk.models.packaged import MANIFEST, read_bundled
-from fer_training.checkpoint import load
-from fer_training.faces import FaceSet
+from fer_training.data.faces import FaceSet
+from fer_training.networks.checkpoint import load
 
 runner = CliRunner()
 

@@ -22,8 +22,8 @@ from fer_export.half import compute_in_half, round_as_in_half, store_in_half
 from fer_sdk.errors import ModelError
 from fer_sdk.models.metadata import Task
 from fer_sdk.models.session import Session
-from fer_training.checkpoint import Checkpoint, load
-from fer_training.networks import normalise
+from fer_training.networks.architecture import normalise
+from fer_training.networks.checkpoint import Checkpoint, load
 
 Network = tuple[nn.Module, Checkpoint]
 

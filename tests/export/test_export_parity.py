@@ -24,9 +24,9 @@ from fer_sdk.errors import ModelError, ParityError
 from fer_sdk.models.emotion import EmotionModel
 from fer_sdk.models.metadata import SEAL, ModelMetadata, seal
 from fer_sdk.models.packaged import read_bundled, write_manifest
-from fer_training.checkpoint import load
-from fer_training.faces import FaceSet
-from fer_training.networks import normalise
+from fer_training.data.faces import FaceSet
+from fer_training.networks.architecture import normalise
+from fer_training.networks.checkpoint import load
 
 LOOSE = Gates(difference=None, agreement=None, accuracy_loss=None, drift=None)
 

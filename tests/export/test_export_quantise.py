@@ -19,7 +19,7 @@ from fer_export.quantise import quantise as quantise_graph
 from fer_sdk.errors import DataError, ModelError
 from fer_sdk.models.packaged import read_bundled
 from fer_sdk.models.session import Session
-from fer_training.faces import FaceSet
+from fer_training.data.faces import FaceSet
 
 SETTINGS = Quantisation(faces=60)
 

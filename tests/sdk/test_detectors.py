@@ -31,7 +31,7 @@ from fer_sdk.errors import DetectorError, ImageError, SettingError
 from fer_sdk.types import Box
 
 if TYPE_CHECKING:
-    from fer_training.faces import FaceSet
+    from fer_training.data.faces import FaceSet
 
 Pixels = npt.NDArray[np.uint8]
 

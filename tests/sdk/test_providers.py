@@ -32,7 +32,7 @@ from fer_sdk.models.session import Session
 from fer_sdk.pipeline import _bundled_name
 
 if TYPE_CHECKING:
-    from fer_training.faces import FaceSet
+    from fer_training.data.faces import FaceSet
 
 NAMED = [device for device in get_args(Device) if device != "auto"]
 NOT_HERE = [device for device in NAMED if device not in runtime.devices()]

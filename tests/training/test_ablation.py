@@ -14,7 +14,7 @@ from ablation import BASE, PARTS, ablate, parts_of, summarise, variants, write_a
 from scipy import stats
 
 from fer_sdk.errors import DataError
-from fer_training.faces import EMOTIONS, FaceSet
+from fer_training.data.faces import EMOTIONS, FaceSet
 from fer_training.recipe import EmotionRecipe
 
 

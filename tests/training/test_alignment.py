@@ -11,8 +11,8 @@ import pytest
 from alignment import measure_alignment, turned, write_alignment
 
 from fer_sdk.image.crop import roll_angle
-from fer_training.faces import EMOTIONS, FaceSet
-from fer_training.ground_truth import GroundTruth, digest
+from fer_training.data.faces import EMOTIONS, FaceSet
+from fer_training.data.ground_truth import GroundTruth, digest
 
 SIDE = 48
 LEFT, RIGHT = 255, 200

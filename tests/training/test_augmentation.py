@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from fer_training.augmentation import Augmentation
-from fer_training.crop_geometry import MeasuredGeometry
+from fer_training.data.augmentation import Augmentation
+from fer_training.data.crop_geometry import MeasuredGeometry
 from fer_training.recipe import EmotionRecipe, LandmarksRecipe
 
 MEASURED = MeasuredGeometry.load()

@@ -15,8 +15,8 @@ from fer_sdk.detectors.blazeface import BlazeFaceDetector
 from fer_sdk.errors import DataError
 from fer_sdk.image.crop import Square
 from fer_sdk.types import Box
-from fer_training.crop_geometry import MeasuredGeometry, find_boxes, measure, measure_split
-from fer_training.faces import EMOTIONS, FaceSet, read_faces
+from fer_training.data.crop_geometry import MeasuredGeometry, find_boxes, measure, measure_split
+from fer_training.data.faces import EMOTIONS, FaceSet, read_faces
 
 Pixels = npt.NDArray[np.uint8]
 

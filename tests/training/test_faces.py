@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fer_sdk.errors import DataError
-from fer_training.faces import EMOTIONS, FaceSet, read_faces
+from fer_training.data.faces import EMOTIONS, FaceSet, read_faces
 
 HEADER = "emotion,pixels,Usage\n"
 RAMP = " ".join(str(i % 256) for i in range(48 * 48))

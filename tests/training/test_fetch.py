@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fer_sdk.errors import DataError
-from fer_training.fetch import FACE_LANDMARKER, Published, fetch, file_sha256
+from fer_training.data.fetch import FACE_LANDMARKER, Published, fetch, file_sha256
 
 CONTENT = bytes(range(256)) * 4000
 

@@ -11,19 +11,20 @@ import pytest
 import torch
 
 from fer_sdk.errors import DataError
-from fer_training import checkpoint, fit
-from fer_training.augmentation import Augmentation
-from fer_training.calibration import fit_shift, fit_vector_scaling
-from fer_training.conventions import add_conventions
-from fer_training.crop_geometry import MeasuredGeometry
-from fer_training.faces import EMOTIONS, FaceSet
+from fer_training import fit
+from fer_training.data.augmentation import Augmentation
+from fer_training.data.crop_geometry import MeasuredGeometry
+from fer_training.data.faces import EMOTIONS, FaceSet
+from fer_training.data.ground_truth import GroundTruth, digest
+from fer_training.data.splits import divide
+from fer_training.evaluation.calibration import fit_shift, fit_vector_scaling
+from fer_training.evaluation.conventions import add_conventions
 from fer_training.fit import Interrupted, Run, train_emotion, train_landmarks
-from fer_training.ground_truth import GroundTruth, digest
-from fer_training.modules import EmotionModule, outputs
-from fer_training.networks import Architecture
-from fer_training.parts import divide
+from fer_training.networks import checkpoint
+from fer_training.networks.architecture import Architecture
+from fer_training.networks.modules import EmotionModule, outputs
+from fer_training.networks.teachers import Teachers
 from fer_training.recipe import EmotionRecipe, LandmarksRecipe
-from fer_training.teachers import Teachers
 
 TINY = {
     "input_size": "16",

@@ -12,9 +12,8 @@ from torchvision.models import resnet18
 
 from fer_sdk.errors import DataError
 from fer_sdk.image.crop import CropGeometry
-from fer_training import checkpoint
-from fer_training.checkpoint import Checkpoint
-from fer_training.networks import (
+from fer_training.networks import checkpoint
+from fer_training.networks.architecture import (
     Architecture,
     FullPrecision,
     NetworkName,
@@ -22,6 +21,7 @@ from fer_training.networks import (
     build,
     normalise,
 )
+from fer_training.networks.checkpoint import Checkpoint
 
 EMOTION = Architecture(task="emotion", outputs=7)
 LANDMARKS = Architecture(task="landmarks", outputs=8, stem="torchvision", attention=False)

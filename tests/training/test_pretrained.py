@@ -14,10 +14,10 @@ import torch
 from torchvision.models import resnet18
 
 from fer_sdk.errors import DataError
-from fer_training import pretrained
-from fer_training.fetch import RESNET18_IMAGENET, Published, file_sha256
-from fer_training.networks import Architecture, build
-from fer_training.pretrained import start_from_imagenet
+from fer_training.data.fetch import RESNET18_IMAGENET, Published, file_sha256
+from fer_training.networks import pretrained
+from fer_training.networks.architecture import Architecture, build
+from fer_training.networks.pretrained import start_from_imagenet
 
 RESNET = Architecture(task="emotion", outputs=7)
 LITE = Architecture(task="emotion", outputs=7, network="efficientnet_lite0", input_size=96)

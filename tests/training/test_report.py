@@ -13,14 +13,14 @@ from typer.testing import CliRunner
 from fer_sdk.detectors import Detection
 from fer_sdk.errors import DataError
 from fer_sdk.types import Box
-from fer_training import plots
 from fer_training.cli import app
-from fer_training.degradation import DEGRADATIONS
-from fer_training.end_to_end import end_to_end
-from fer_training.evaluate import evaluate, open_model
-from fer_training.faces import EMOTIONS, FaceSet, read_faces
-from fer_training.ground_truth import GroundTruth, digest
-from fer_training.report import write_report
+from fer_training.data.faces import EMOTIONS, FaceSet, read_faces
+from fer_training.data.ground_truth import GroundTruth, digest
+from fer_training.evaluation import plots
+from fer_training.evaluation.corruptions import DEGRADATIONS
+from fer_training.evaluation.end_to_end import end_to_end
+from fer_training.evaluation.evaluate import evaluate, open_model
+from fer_training.evaluation.report import write_report
 from tiny_models import GEOMETRY, expected_scores, write_models
 
 EPOCHS = [

@@ -11,10 +11,10 @@ from torch import nn
 
 from fer_sdk.errors import DataError
 from fer_sdk.image.crop import CropGeometry
-from fer_training import checkpoint
-from fer_training.checkpoint import Checkpoint
-from fer_training.networks import Architecture, build
-from fer_training.teachers import Teachers, distillation_loss
+from fer_training.networks import checkpoint
+from fer_training.networks.architecture import Architecture, build
+from fer_training.networks.checkpoint import Checkpoint
+from fer_training.networks.teachers import Teachers, distillation_loss
 
 LABELS = ("a", "b", "c")
 

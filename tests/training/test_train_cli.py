@@ -13,9 +13,14 @@ from typer.testing import CliRunner
 from fer_sdk.errors import DataError
 from fer_sdk.models.metadata import ModelMetadata
 from fer_training.cli import app
-from fer_training.evaluate import EmotionEvaluation, LandmarksEvaluation, evaluate, open_model
-from fer_training.faces import EMOTIONS, FaceSet, read_faces
-from fer_training.ground_truth import GroundTruth, digest
+from fer_training.data.faces import EMOTIONS, FaceSet, read_faces
+from fer_training.data.ground_truth import GroundTruth, digest
+from fer_training.evaluation.evaluate import (
+    EmotionEvaluation,
+    LandmarksEvaluation,
+    evaluate,
+    open_model,
+)
 from tiny_models import emotion_model, expected_scores, metadata, write_models
 
 runner = CliRunner()

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from sklearn.metrics import log_loss
 
 from fer_sdk.errors import DataError
-from fer_training.calibration import fit_temperature, fit_vector_scaling
-from fer_training.faces import EMOTIONS, FaceSet
-from fer_training.ground_truth import GroundTruth, digest, mirror_landmarks
-from fer_training.metrics import emotion_figures, landmark_figures, reliability
-from fer_training.parts import divide
+from fer_training.data.faces import EMOTIONS, FaceSet
+from fer_training.data.ferplus import label_probabilities, read_votes
+from fer_training.data.ground_truth import GroundTruth, digest, mirror_landmarks
+from fer_training.data.sampling import EpochSampler
+from fer_training.data.splits import divide
+from fer_training.evaluation.calibration import fit_temperature, fit_vector_scaling
+from fer_training.evaluation.metrics import emotion_figures, landmark_figures, reliability
 from fer_training.recipe import EmotionRecipe, LandmarksRecipe
-from fer_training.sampling import EpochSampler
-from fer_training.votes import label_probabilities, read_votes
 
 
 def _faces(labels: list[int], splits: list[str], seed: int = 0) -> FaceSet:
@@ -337,7 +337,7 @@ def test_the_packaged_truth_covers_fer2013(fer2013: FaceSet) -> None:
 def test_extraction_makes_the_packaged_truth_again(
     fer2013: FaceSet, landmarker_bundle: Path
 ) -> None:
-    from fer_training.ground_truth import extract, merge
+    from fer_training.data.ground_truth import extract, merge
 
     images = fer2013.images[:40]
     made = merge(extract(images, landmarker_bundle, workers=1)).of(images)
@@ -346,7 +346,7 @@ def test_extraction_makes_the_packaged_truth_again(
 
 
 def test_extraction_refuses_another_bundle(tmp_path: Path) -> None:
-    from fer_training.ground_truth import extract
+    from fer_training.data.ground_truth import extract
 
     images = np.zeros((1, 48, 48), np.uint8)
     with pytest.raises(DataError, match="fer-train fetch"):

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from fer_training.evaluate import Evaluation
-    from fer_training.metrics import EmotionFigures
+    from fer_training.evaluation.evaluate import Evaluation
+    from fer_training.evaluation.metrics import EmotionFigures
 
 app = typer.Typer(
     name="fer-train",
@@ -117,10 +117,10 @@ def emotion(
     Stop it with Ctrl-C and run the same command again: it goes on from its last whole epoch. The
     folder gets recipe.json, epochs.jsonl (a line per epoch), metrics.json and model.safetensors.
     """
-    from fer_training.faces import read_faces
+    from fer_training.data.faces import read_faces
+    from fer_training.data.ferplus import read_votes
     from fer_training.fit import Run, train_emotion
     from fer_training.recipe import EmotionRecipe
-    from fer_training.votes import read_votes
 
     recipe = EmotionRecipe.load(config, changes(settings))
     faces = read_faces(data, side=recipe.input_size)
@@ -155,9 +155,9 @@ def landmarks(
     The ground truth of FER2013's faces comes with the package; for other faces make it with
     **fer-train extract-landmarks**. Otherwise as **fer-train emotion**.
     """
-    from fer_training.faces import read_faces
+    from fer_training.data.faces import read_faces
+    from fer_training.data.ground_truth import GroundTruth
     from fer_training.fit import Run, train_landmarks
-    from fer_training.ground_truth import GroundTruth
     from fer_training.recipe import LandmarksRecipe
 
     recipe = LandmarksRecipe.load(config, changes(settings))
@@ -187,9 +187,9 @@ def conventions(
     The weights stay as they are: one number a label is fitted on the faces that its recipe held
     out.
     """
-    from fer_training.conventions import add_conventions
-    from fer_training.faces import read_faces
-    from fer_training.votes import read_votes
+    from fer_training.data.faces import read_faces
+    from fer_training.data.ferplus import read_votes
+    from fer_training.evaluation.conventions import add_conventions
 
     if default not in ("fer2013", "ferplus"):
         raise typer.BadParameter("use fer2013 or ferplus", param_hint="--default")
@@ -275,12 +275,12 @@ def evaluate_model(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
 ) -> None:
     """Measure an exported model through the SDK's own code path."""
-    from fer_training.evaluate import evaluate, open_model
-    from fer_training.faces import read_faces
-    from fer_training.ground_truth import GroundTruth
+    from fer_training.data.faces import read_faces
+    from fer_training.data.ferplus import read_votes
+    from fer_training.data.ground_truth import GroundTruth
+    from fer_training.evaluation.evaluate import evaluate, open_model
+    from fer_training.evaluation.report import write_report
     from fer_training.json_file import write_json
-    from fer_training.report import write_report
-    from fer_training.votes import read_votes
 
     if report is None and (epochs is not None or show_faces):
         raise typer.BadParameter("give --report, the folder for the pictures")
@@ -329,8 +329,8 @@ def extract_landmarks(
     import numpy as np
     from rich.progress import Progress
 
-    from fer_training.faces import read_faces
-    from fer_training.ground_truth import extract, merge
+    from fer_training.data.faces import read_faces
+    from fer_training.data.ground_truth import extract, merge
 
     faces = read_faces(data)
     parts = []
@@ -356,8 +356,8 @@ def measure_crop(
 ) -> None:
     """Measure how the training faces are framed, as the face detector sees them."""
     from fer_sdk.detectors import open_detector
-    from fer_training.crop_geometry import measure_split
-    from fer_training.faces import read_faces
+    from fer_training.data.crop_geometry import measure_split
+    from fer_training.data.faces import read_faces
 
     detector, _ = open_detector("mediapipe")
     try:
@@ -376,8 +376,8 @@ def fetch(
     """Fetch a published file that training needs; checked by hash, resumed where it broke."""
     from rich.progress import DownloadColumn, Progress
 
-    from fer_training.fetch import PUBLISHED
-    from fer_training.fetch import fetch as fetch_file
+    from fer_training.data.fetch import PUBLISHED
+    from fer_training.data.fetch import fetch as fetch_file
 
     if what not in PUBLISHED:
         raise typer.BadParameter(f"{what!r}: use one of {', '.join(PUBLISHED)}")
@@ -393,8 +393,8 @@ def fetch(
 def _tables(result: Evaluation) -> Iterator[Table]:
     from rich.table import Table
 
-    from fer_training.evaluate import EmotionEvaluation
-    from fer_training.report import percent
+    from fer_training.evaluation.evaluate import EmotionEvaluation
+    from fer_training.evaluation.report import percent
 
     about = result.conditions
     title = f"{about.model} ({about.precision}) on {about.split}, {result.figures.faces} faces"
@@ -438,8 +438,8 @@ def _side_by_side(results: Sequence[Evaluation]) -> Table:
     """A row for each way in which each data set was measured; recalls in the last columns."""
     from rich.table import Table
 
-    from fer_training.evaluate import EmotionEvaluation, LandmarksEvaluation
-    from fer_training.report import percent
+    from fer_training.evaluation.evaluate import EmotionEvaluation, LandmarksEvaluation
+    from fer_training.evaluation.report import percent
 
     emotions = [each for each in results if isinstance(each, EmotionEvaluation)]
     if not emotions:

@@ -30,18 +30,22 @@ from fer_sdk.errors import DataError
 from fer_sdk.image.crop import resize_square
 from fer_sdk.models.metadata import Task
 from fer_sdk.types import LANDMARKS
-from fer_training import checkpoint
-from fer_training.augmentation import Augmentation
-from fer_training.calibration import fit_temperature, fit_vector_scaling
-from fer_training.checkpoint import Checkpoint
-from fer_training.conventions import figures_by_split, with_conventions
-from fer_training.crop_geometry import MeasuredGeometry
-from fer_training.faces import FaceSet
-from fer_training.fetch import file_sha256
-from fer_training.ground_truth import GroundTruth
+from fer_training.data.augmentation import Augmentation
+from fer_training.data.crop_geometry import MeasuredGeometry
+from fer_training.data.faces import FaceSet
+from fer_training.data.ferplus import label_probabilities, usage_shift
+from fer_training.data.fetch import file_sha256
+from fer_training.data.ground_truth import GroundTruth
+from fer_training.data.sampling import EpochSampler
+from fer_training.data.splits import Parts, divide
+from fer_training.evaluation.calibration import fit_temperature, fit_vector_scaling
+from fer_training.evaluation.conventions import figures_by_split, with_conventions
+from fer_training.evaluation.metrics import landmark_figures
 from fer_training.json_file import write_json
-from fer_training.metrics import landmark_figures
-from fer_training.modules import (
+from fer_training.networks import checkpoint
+from fer_training.networks.architecture import Architecture, scale_labels
+from fer_training.networks.checkpoint import Checkpoint
+from fer_training.networks.modules import (
     SHOWN,
     Batch,
     EmotionModule,
@@ -49,13 +53,9 @@ from fer_training.modules import (
     TrainingModule,
     outputs,
 )
-from fer_training.networks import Architecture, scale_labels
-from fer_training.parts import Parts, divide
-from fer_training.pretrained import NORMALISATION, start_from_imagenet
+from fer_training.networks.pretrained import NORMALISATION, start_from_imagenet
+from fer_training.networks.teachers import Teachers
 from fer_training.recipe import EmotionRecipe, LandmarksRecipe, Recipe
-from fer_training.sampling import EpochSampler
-from fer_training.teachers import Teachers
-from fer_training.votes import label_probabilities, usage_shift
 
 MODEL_FILE = "model.safetensors"
 METRICS_FILE = "metrics.json"

@@ -13,8 +13,8 @@ class Adapter(Baseline):
 
     def __init__(self, task: Task) -> None:
         torch = require("torch", "fer-sdk[train]")
-        checkpoints = require("fer_training.checkpoint", "fer-sdk[train]")
-        networks = require("fer_training.networks", "fer-sdk[train]")
+        checkpoints = require("fer_training.networks.checkpoint", "fer-sdk[train]")
+        networks = require("fer_training.networks.architecture", "fer-sdk[train]")
         errors = require("fer_sdk.errors", "fer-sdk")
         path = task.options.get("checkpoint")
         if not path:

@@ -13,7 +13,7 @@ import cv2
 import torch
 from torch.nn.functional import affine_grid, conv2d, grid_sample, interpolate, pad
 
-from fer_training.crop_geometry import MeasuredGeometry
+from fer_training.data.crop_geometry import MeasuredGeometry
 from fer_training.recipe import Recipe
 
 _MIRRORED = [1, 0, 3, 2]

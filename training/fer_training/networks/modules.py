@@ -15,10 +15,10 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 from torchvision.transforms import v2
 
 from fer_sdk.models.metadata import Task
-from fer_training.augmentation import Augmentation
-from fer_training.networks import Architecture, build, last_layer, normalise
+from fer_training.data.augmentation import Augmentation
+from fer_training.networks.architecture import Architecture, build, last_layer, normalise
+from fer_training.networks.teachers import Teachers, distillation_loss
 from fer_training.recipe import EmotionRecipe, LandmarksRecipe, Recipe
-from fer_training.teachers import Teachers, distillation_loss
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 

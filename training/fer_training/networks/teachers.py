@@ -16,9 +16,9 @@ from torch import nn
 from torch.nn.functional import interpolate, kl_div, log_softmax
 
 from fer_sdk.errors import DataError
-from fer_training import checkpoint
-from fer_training.checkpoint import Checkpoint
-from fer_training.networks import Architecture, normalise
+from fer_training.networks import checkpoint
+from fer_training.networks.architecture import Architecture, normalise
+from fer_training.networks.checkpoint import Checkpoint
 
 
 class Teachers:

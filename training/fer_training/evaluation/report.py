@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from fer_sdk.types import LANDMARKS
-from fer_training import plots
-from fer_training.evaluate import EmotionEvaluation, Evaluation, LandmarksEvaluation
+from fer_training.evaluation import plots
+from fer_training.evaluation.evaluate import EmotionEvaluation, Evaluation, LandmarksEvaluation
 from fer_training.json_file import write_json
 
 FIGURES_FILE = "figures.json"

@@ -19,8 +19,8 @@ import numpy.typing as npt
 from fer_sdk.detectors import Detector
 from fer_sdk.errors import DataError
 from fer_sdk.image.crop import CropGeometry
-from fer_training.faces import FaceSet
-from fer_training.margins import MARGINS, UPSCALE, with_margin
+from fer_training.data.faces import FaceSet
+from fer_training.data.margins import MARGINS, UPSCALE, with_margin
 
 _FEWEST = 30
 _DIGITS = 6

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 
 from fer_sdk.errors import DataError
-from fer_training.faces import EMOTIONS, FaceSet
+from fer_training.data.faces import EMOTIONS, FaceSet
 
 _COLUMNS = {
     "angry": "anger",

@@ -16,11 +16,11 @@ from fer_sdk.models.landmarks import LandmarksModel
 from fer_sdk.models.metadata import ModelMetadata
 from fer_sdk.models.session import Session, read_model
 from fer_sdk.types import LANDMARKS
-from fer_training.degradation import DEGRADATIONS
-from fer_training.end_to_end import EndToEndFigures, end_to_end
-from fer_training.faces import FaceSet
-from fer_training.ground_truth import GroundTruth
-from fer_training.metrics import (
+from fer_training.data.faces import FaceSet
+from fer_training.data.ground_truth import GroundTruth
+from fer_training.evaluation.corruptions import DEGRADATIONS
+from fer_training.evaluation.end_to_end import EndToEndFigures, end_to_end
+from fer_training.evaluation.metrics import (
     EmotionFigures,
     LandmarkFigures,
     ReliabilityBin,

@@ -21,8 +21,8 @@ import numpy.typing as npt
 
 from fer_sdk.cpu_count import usable_cores
 from fer_sdk.errors import DataError
-from fer_training.fetch import FACE_LANDMARKER, file_sha256
-from fer_training.margins import MARGINS, with_margin
+from fer_training.data.fetch import FACE_LANDMARKER, file_sha256
+from fer_training.data.margins import MARGINS, with_margin
 
 # Indices of MediaPipe's 478-point mesh. It names sides as the person has them, so its right eye is
 # the left one of the image. An eye's centre is the mean of its contour, which, unlike the iris,

@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from fer_sdk.detectors import Detector, DetectorName
 from fer_sdk.pipeline import FerPipeline
-from fer_training.faces import FaceSet
-from fer_training.margins import MARGINS, with_margin
-from fer_training.metrics import emotion_figures
+from fer_training.data.faces import FaceSet
+from fer_training.data.margins import MARGINS, with_margin
+from fer_training.evaluation.metrics import emotion_figures
 
 _MARGIN = MARGINS[0]
 

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fer_sdk.errors import DataError
-from fer_training.faces import FaceSet
-from fer_training.ground_truth import digest
+from fer_training.data.faces import FaceSet
+from fer_training.data.ground_truth import digest
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,13 +14,13 @@ from torch import nn
 from fer_sdk.errors import DataError
 from fer_sdk.image.crop import resize_square
 from fer_sdk.models.emotion import shift_scores
-from fer_training import checkpoint
-from fer_training.calibration import fit_shift
-from fer_training.checkpoint import Checkpoint
-from fer_training.faces import FaceSet
-from fer_training.metrics import EmotionFigures, emotion_figures, majority_figures
-from fer_training.modules import outputs
-from fer_training.parts import divide
+from fer_training.data.faces import FaceSet
+from fer_training.data.splits import divide
+from fer_training.evaluation.calibration import fit_shift
+from fer_training.evaluation.metrics import EmotionFigures, emotion_figures, majority_figures
+from fer_training.networks import checkpoint
+from fer_training.networks.checkpoint import Checkpoint
+from fer_training.networks.modules import outputs
 from fer_training.recipe import EmotionRecipe
 
 Labels = Literal["fer2013", "ferplus"]

