@@ -21,7 +21,7 @@ from fer_sdk.detectors.yunet import YuNetDetector
 from fer_sdk.image.load import load_image
 
 if TYPE_CHECKING:
-    from fer_training.faces import FaceSet
+    from fer_training.data.faces import FaceSet
 
 Pixels = npt.NDArray[np.uint8]
 
