@@ -50,33 +50,40 @@ export function framed(picture, margin, color) {
 
 /** In another size, with OpenCV's arithmetic and rounding: by area if it shrinks, else linear. */
 export function resized(picture, width, height) {
+  const { data } = picture;
   const channels = channelsOf(picture);
   const { taps, weighed, done } = methodFor(picture.width / width, picture.height / height);
+  const length = width * channels;
   const across = taps(picture.width, width);
-  const data = new Uint8ClampedArray(width * height * channels); // rounds what it is given
-  const line = new Float32Array(width * channels);
-  taps(picture.height, height).forEach((down, row) => {
-    line.fill(0);
-    down.weights.forEach((weight, tap) => {
-      const from = (down.first + tap) * picture.width * channels;
-      across.forEach(({ first, weights }, column) => {
-        for (let channel = 0; channel < channels; channel++) {
-          let sum = 0;
-          for (let at = 0; at < weights.length; at++) {
-            const value = picture.data[from + (first + at) * channels + channel];
-            sum = Math.fround(sum + weights[at] * value);
-          }
-          line[column * channels + channel] += weighed(sum, weight);
+  const rows = new Float32Array(picture.height * length);
+  for (let row = 0; row < picture.height; row++) {
+    for (let column = 0; column < width; column++) {
+      const { first, weights } = across[column];
+      const from = (row * picture.width + first) * channels;
+      for (let channel = 0; channel < channels; channel++) {
+        let sum = 0;
+        for (let tap = 0; tap < weights.length; tap++) {
+          sum = Math.fround(sum + weights[tap] * data[from + tap * channels + channel]);
         }
-      });
-    });
-    line.forEach((sum, at) => (data[row * line.length + at] = done(sum)));
+        rows[row * length + column * channels + channel] = sum;
+      }
+    }
+  }
+  const result = new Uint8ClampedArray(length * height); // rounds what it is given
+  taps(picture.height, height).forEach(({ first, weights }, row) => {
+    for (let column = 0; column < length; column++) {
+      let sum = 0;
+      for (let tap = 0; tap < weights.length; tap++) {
+        sum = Math.fround(sum + weighed(rows[(first + tap) * length + column], weights[tap]));
+      }
+      result[row * length + column] = done(sum);
+    }
   });
-  return { data, width, height };
+  return { data: result, width, height };
 }
 
-// How pixels are weighed along a row or a column, how a weighed row is in turn, and what becomes of
-// the sum.
+// taps: which pixels count along a row or a column, and how much; weighed: how much the sum of a row
+// counts in its column; done: the pixel, before it is rounded.
 const LINEAR = {
   taps: linearTaps,
   weighed: (sum, weight) => (weight * (sum >> 4)) >> 16,
