@@ -1,6 +1,6 @@
 // From a detector's box to the gray square that the models take, as sdk/fer_sdk/image/crop.py does it.
 
-import { clamp, resized, turned } from "./pixels.js";
+import { clamp, resized, rounded, turned } from "./pixels.js";
 
 /**
  * The square for a box, in whole pixels; it may reach beyond the picture.
@@ -12,7 +12,7 @@ import { clamp, resized, turned } from "./pixels.js";
  */
 export function squareOf(box, geometry, roll = 0) {
   const boxSide = Math.max(box.width, box.height);
-  const side = Math.max(1, Math.round(geometry.scale * boxSide));
+  const side = Math.max(1, rounded(geometry.scale * boxSide));
   const shift = rotated(geometry.shift_x * boxSide, geometry.shift_y * boxSide, roll);
   const centreX = box.x + box.width / 2 + shift.x;
   const centreY = box.y + box.height / 2 + shift.y;

@@ -35,8 +35,10 @@ export async function openNetwork(name) {
  *
  * @param {string} name of the file
  * @param {"emotion" | "landmarks"} task what it must be for
- * @returns {Promise<{labels: string[], size: number, geometry: object, run: Function}>} `run` takes
- *   gray faces, each Uint8Array [size * size], and gives an array of numbers for each
+ * @returns {Promise<{labels: string[], size: number, geometry: object, shift: number[],
+ *   run: Function}>} `shift` is what the convention by which its labels are used adds to
+ *   the logarithms of what it gives; `run` takes gray faces, each Uint8Array [size * size], and
+ *   gives an array of numbers for each
  * @throws {Error} not a model of the contract that this page reads; names the file
  */
 export async function openModel(name, task) {
@@ -45,8 +47,8 @@ export async function openModel(name, task) {
   if (format !== FORMAT) {
     throw new Error(`${name}: its format is ${format ?? "unknown"}, this page reads ${FORMAT}`);
   }
-  const read = (field) => {
-    const value = metadata.get(`fer_sdk.${field}`);
+  const read = (field, absent) => {
+    const value = metadata.get(`fer_sdk.${field}`) ?? absent;
     if (value === undefined) throw new Error(`${name}: its metadata lack fer_sdk.${field}`);
     return JSON.parse(value);
   };
@@ -54,10 +56,14 @@ export async function openModel(name, task) {
     throw new Error(`${name}: a model for ${read("task")}, where one for ${task} is needed`);
   }
   const size = read("input_size");
+  const labels = read("labels");
+  // Files of before there were conventions have none.
+  const shift = read("conventions", "{}")[read("convention", "null")] ?? labels.map(() => 0);
   return {
-    labels: read("labels"),
+    labels,
     size,
     geometry: read("crop"),
+    shift,
     async run(faces) {
       const values = new Uint8Array(faces.length * size * size);
       faces.forEach((face, place) => values.set(face, place * size * size));

@@ -9,6 +9,8 @@ import { openModel, openNetwork } from "./models.js";
 const ALIGN_BEYOND = 15;
 // The landmarks model was trained on faces that are tilted less than this.
 const LANDMARKS_ROLL = 30;
+// A score that underflowed to zero must not stay there when the label is raised.
+const LEAST_SCORE = 1e-12;
 
 /**
  * Open the four networks.
@@ -41,7 +43,13 @@ async function facesOf({ detectors, landmarks, emotion }, picture) {
   const found = await detect(detectors, picture);
   if (found.length === 0) return [];
   const area = ({ box }) => box.width * box.height;
-  found.sort((one, other) => area(other) - area(one) || other.score - one.score);
+  found.sort(
+    (one, other) =>
+      area(other) - area(one) ||
+      other.score - one.score ||
+      one.box.x - other.box.x ||
+      one.box.y - other.box.y,
+  );
   const rolls = found.map(({ roll }) => (Math.abs(roll) > LANDMARKS_ROLL ? roll : 0));
   const squaresFor = (model) =>
     found.map(({ box }, face) => squareOf(box, model.geometry, rolls[face]));
@@ -51,12 +59,13 @@ async function facesOf({ detectors, landmarks, emotion }, picture) {
   const fractions = await landmarks.run(
     squares.map((square, face) => cut(square, rolls[face], landmarks)),
   );
-  const scores = await emotion.run(
+  const given = await emotion.run(
     squaresFor(emotion).map((square, face) => {
       const tilt = within180(rolls[face] + eyeLine(fractions[face]));
       return cut(square, Math.abs(tilt) > ALIGN_BEYOND ? tilt : 0, emotion);
     }),
   );
+  const scores = given.map((each) => shifted(each, emotion.shift));
   return found.map(({ box, score }, face) => {
     const confidence = Math.max(...scores[face]);
     const named = (labels, value) =>
@@ -74,6 +83,14 @@ async function facesOf({ detectors, landmarks, emotion }, picture) {
       track_id: null,
     };
   });
+}
+
+/** Scores by another convention, as sdk/fer_sdk/models/emotion.py has it. */
+function shifted(scores, shift) {
+  if (shift.every((value) => value === 0)) return scores;
+  const weighed = scores.map((score, at) => Math.max(score, LEAST_SCORE) * Math.exp(shift[at]));
+  const total = weighed.reduce((sum, value) => sum + value);
+  return weighed.map((value) => value / total);
 }
 
 const within180 = (degrees) => degrees - 360 * Math.floor((degrees + 180) / 360);

@@ -9,15 +9,15 @@ export function rounded(value) {
   return up - value === 0.5 && up % 2 !== 0 ? up - 1 : up;
 }
 
-/** Every `step`-th pixel. */
-export function thinned(picture, step) {
-  if (step === 1) return picture;
+/** Every `step`-th pixel of a part, whose edges lie inside the picture. */
+export function thinned(picture, step, part = {}) {
+  const { left = 0, top = 0, right = picture.width, bottom = picture.height } = part;
   const channels = channelsOf(picture);
-  const [width, height] = [picture.width, picture.height].map((side) => Math.ceil(side / step));
+  const [width, height] = [right - left, bottom - top].map((side) => Math.ceil(side / step));
   const data = new Uint8Array(width * height * channels);
   for (let at = 0, row = 0; row < height; row++) {
     for (let column = 0; column < width; column++) {
-      const from = step * (row * picture.width + column) * channels;
+      const from = ((top + step * row) * picture.width + left + step * column) * channels;
       for (let channel = 0; channel < channels; channel++) data[at++] = picture.data[from + channel];
     }
   }
@@ -48,32 +48,63 @@ export function framed(picture, margin, color) {
   return { data, width, height };
 }
 
-/** In another size: along the columns first, then along the rows. */
+/** In another size, with OpenCV's arithmetic and rounding: by area if it shrinks, else linear. */
 export function resized(picture, width, height) {
+  const { data } = picture;
   const channels = channelsOf(picture);
-  const data = new Uint8ClampedArray(width * height * channels); // rounds what it is given
-  const line = new Float64Array(picture.width * channels);
+  const { taps, weighed, done } = methodFor(picture.width / width, picture.height / height);
+  const length = width * channels;
   const across = taps(picture.width, width);
-  taps(picture.height, height).forEach((down, row) => {
-    line.fill(0);
-    down.weights.forEach((weight, tap) => {
-      const from = (down.first + tap) * line.length;
-      for (let at = 0; at < line.length; at++) line[at] += weight * picture.data[from + at];
-    });
-    across.forEach(({ first, weights }, column) => {
+  const rows = new Float32Array(picture.height * length);
+  for (let row = 0; row < picture.height; row++) {
+    for (let column = 0; column < width; column++) {
+      const { first, weights } = across[column];
+      const from = (row * picture.width + first) * channels;
       for (let channel = 0; channel < channels; channel++) {
         let sum = 0;
         for (let tap = 0; tap < weights.length; tap++) {
-          sum += weights[tap] * line[(first + tap) * channels + channel];
+          sum = Math.fround(sum + weights[tap] * data[from + tap * channels + channel]);
         }
-        data[(row * width + column) * channels + channel] = sum;
+        rows[row * length + column * channels + channel] = sum;
       }
-    });
+    }
+  }
+  const result = new Uint8ClampedArray(length * height); // rounds what it is given
+  taps(picture.height, height).forEach(({ first, weights }, row) => {
+    for (let column = 0; column < length; column++) {
+      let sum = 0;
+      for (let tap = 0; tap < weights.length; tap++) {
+        sum = Math.fround(sum + weighed(rows[(first + tap) * length + column], weights[tap]));
+      }
+      result[row * length + column] = done(sum);
+    }
   });
-  return { data, width, height };
+  return { data: result, width, height };
 }
 
-const taps = (from, to) => (from > to ? areaTaps(from, to) : linearTaps(from, to));
+// taps: which pixels count along a row or a column, and how much; weighed: how much the sum of a row
+// counts in its column; done: the pixel, before it is rounded.
+const LINEAR = {
+  taps: linearTaps,
+  weighed: (sum, weight) => (weight * (sum >> 4)) >> 16,
+  done: (sum) => (sum + 2) >> 2,
+};
+const AREA = { taps: areaTaps, weighed: (sum, weight) => sum * weight, done: (sum) => sum };
+
+function methodFor(x, y) {
+  if (x <= 1 && y <= 1) return LINEAR;
+  if (!Number.isInteger(x) || !Number.isInteger(y)) return AREA;
+  const part = Math.fround(1 / (x * y));
+  const done =
+    x === 2 && y === 2 ? (sum) => Math.floor(sum / 4 + 0.5) : (sum) => Math.fround(sum * part);
+  return { taps: wholeTaps, weighed: (sum) => sum, done };
+}
+
+/** Each pixel of the result stands for a whole number of pixels. */
+function wholeTaps(from, to) {
+  const weights = new Array(from / to).fill(1);
+  return Array.from({ length: to }, (_, place) => ({ first: place * weights.length, weights }));
+}
 
 /** A shrunken pixel is the mean of the pixels that it covers, in part or whole. */
 function areaTaps(from, to) {
@@ -86,18 +117,19 @@ function areaTaps(from, to) {
       const pixel = first + tap;
       return Math.min(end, pixel + 1) - Math.max(begin, pixel);
     });
-    return { first, weights: covered.map((part) => part / (end - begin)) };
+    return { first, weights: covered.map((part) => Math.fround(part / (end - begin))) };
   });
 }
 
-/** An enlarged pixel lies between the middles of two. */
+/** An enlarged pixel lies between the middles of two; the weights sum to 2048. */
 function linearTaps(from, to) {
   return Array.from({ length: to }, (_, place) => {
-    const middle = ((place + 0.5) * from) / to - 0.5;
-    if (middle <= 0) return { first: 0, weights: [1] };
-    if (middle >= from - 1) return { first: from - 1, weights: [1] };
+    const middle = Math.fround(((place + 0.5) * from) / to - 0.5);
+    if (middle <= 0) return { first: 0, weights: [2048] };
+    if (middle >= from - 1) return { first: from - 1, weights: [2048] };
     const first = Math.floor(middle);
-    return { first, weights: [first + 1 - middle, middle - first] };
+    const weight = rounded(2048 * (middle - first));
+    return { first, weights: [2048 - weight, weight] };
   });
 }
 

@@ -2,32 +2,32 @@
 // sdk/fer_sdk/detectors/upright.py has it.
 
 import { iou, longerSide } from "./boxes.js";
-import { meanOf, thinned, turned } from "./pixels.js";
+import { meanOf, rounded, thinned, turned } from "./pixels.js";
 
 const SIDE = 128; // of a view
 const MIDDLE = { x: SIDE / 4, y: SIDE / 4, width: SIDE / 2, height: SIDE / 2 };
 const SAME_FACE = 0.3;
 
 /**
- * Faces upright in the middle of a square, with half its side around them.
+ * A face upright in the middle of a square, with half its side around it; what lies outside the
+ * picture has the mean color around the face.
  *
  * @param {ImageData} picture
- * @param {{box: object, roll: number}[]} faces rolls in degrees, clockwise
- * @returns {object[]} a square picture of each
+ * @param {object} box its longer side becomes half of the view's
+ * @param {number} roll tilt of the face in degrees, clockwise
+ * @returns {object} a picture of 128 * 128 pixels
  */
-export function uprightViews(picture, faces) {
-  const thin = new Map(); // the picture and its mean color, by step
-  return faces.map(({ box, roll }) => {
-    const scale = (2 * longerSide(box)) / SIDE;
-    const step = Math.max(1, Math.floor(scale));
-    if (!thin.has(step)) {
-      const every = thinned(picture, step);
-      thin.set(step, { every, mean: meanOf(every) });
-    }
-    const { every, mean } = thin.get(step);
-    const middle = { x: (box.x + box.width / 2) / step, y: (box.y + box.height / 2) / step };
-    return stretched(turned(every, middle, roll, scale / step, SIDE, mean));
-  });
+export function uprightView(picture, box, roll) {
+  const side = 2 * longerSide(box);
+  // All that a view can show, and no more: the picture may be large.
+  const reach = Math.ceil(side * Math.SQRT1_2) + 2;
+  const [x, y] = [box.x + box.width / 2, box.y + box.height / 2];
+  const [left, right] = span(rounded(x), reach, picture.width);
+  const [top, bottom] = span(rounded(y), reach, picture.height);
+  const step = Math.max(1, Math.floor(side / SIDE));
+  const around = thinned(picture, step, { left, top, right, bottom });
+  const middle = { x: (x - left) / step, y: (y - top) / step };
+  return stretched(turned(around, middle, roll, side / SIDE / step, SIDE, meanOf(around)));
 }
 
 /** Of the boxes that a detector found in a view, the best score of one in its middle; else 0. */
@@ -36,12 +36,18 @@ export function middleScore(found) {
   return Math.max(0, ...same.map(({ score }) => score));
 }
 
-function stretched({ data, width, height }) {
-  const colors = data.filter((_, at) => at % 4 < 3).sort();
+/** What of a length lies within reach of a place; nothing has a length of 0. */
+function span(place, reach, length) {
+  const begin = Math.min(Math.max(place - reach, 0), length);
+  return [begin, Math.max(Math.min(place + reach, length), begin)];
+}
+
+function stretched(view) {
+  const colors = thinned(view, 4).data.filter((_, at) => at % 4 < 3).sort();
   const [low, high] = [percentile(colors, 1), percentile(colors, 99)];
   const stretch = 255 / Math.max(high - low, 8);
   const full = (value) => Math.floor(Math.max((value - low) * stretch, 0));
-  return { data: data.map(full), width, height };
+  return { ...view, data: view.data.map(full) };
 }
 
 function percentile(sorted, percent) {

@@ -3,22 +3,20 @@
 
 import { clamped, eyeLine, longerSide, suppress } from "./boxes.js";
 import { resized, rounded, thinned } from "./pixels.js";
-import { middleScore, uprightViews } from "./upright.js";
+import { middleScore, uprightView } from "./upright.js";
 
 const MIN_SCORE = 0.7;
+const SURELY_UPRIGHT = 0.9;
 const SURE = 0.8;
 const DOUBTFUL = 0.3;
-// Longer sides to which a picture is brought. The next one follows where something that may be a
-// face (its score) is small (its side, as a fraction of the picture's longer side).
-const LOOKS = [
-  { side: 320, hint: { score: 0.2, size: 1 / 6 } },
-  { side: 640, hint: { score: 0.3, size: 1 / 16 } },
-  { side: 1280, hint: { score: 1, size: 0 } },
-];
+// Longer sides to which a picture is brought, one after the other.
+const LOOKS = [320, 640, 1280];
+const HALF_SURE = 0.5;
+const CROWD = 2;
 const STRIDES = [8, 16, 32];
 const MULTIPLE = 32;
 const MOST_OVERLAP = 0.3;
-const SMALLEST = 10;
+const SMALLEST = 10; // pixels of a box; below, nothing can be read in a face
 
 // What an upright view of a face that is not sure has to reach, and how many are looked at in a run.
 const CONFIRMED = 0.5;
@@ -27,7 +25,7 @@ const LEAST = 0.2;
 
 // From YuNet's box to the square that BlazeFace draws.
 const SIDE = 0.97;
-const DOWN = 0.11;
+const DOWN = 0.075;
 
 /**
  * Look for faces.
@@ -39,32 +37,60 @@ const DOWN = 0.11;
  */
 export async function look(network, picture) {
   const longer = longerSide(picture);
-  const step = Math.max(1, Math.floor(longer / LOOKS.at(-1).side));
+  const step = Math.max(1, Math.floor(longer / LOOKS.at(-1)));
   const thin = thinned(picture, step);
   let candidates;
-  for (const { side, hint } of LOOKS) {
+  for (const side of LOOKS) {
     candidates = await candidatesIn(network, thin, step, side);
-    const small = candidates.some(
-      ({ score, box }) => score >= hint.score && longerSide(box) < hint.size * longer,
-    );
-    if (!small || longer <= side) break;
+    const found = candidates.some(({ score }) => score >= MIN_SCORE);
+    if (longer <= side || (found && !hints(candidates, side, longer))) break;
   }
   const likely = candidates.filter(({ score }) => score >= MIN_SCORE);
-  const unsure = likely.filter(({ score }) => score < SURE);
-  const confirmed = await confirm(network, uprightViews(picture, unsure));
-  const dropped = new Set(unsure.filter((_, at) => confirmed[at] < CONFIRMED));
-  const faces = likely.flatMap((one) => {
-    const box = clamped(squareOf(one.box), picture);
-    const kept = box && !dropped.has(one) && longerSide(one.box) >= SMALLEST;
-    return kept ? [{ ...one, box }] : [];
+  const confirmed = await upright(network, picture, likely);
+  const faces = [...confirmed].flatMap(([{ box, score, roll }, { turn }]) => {
+    const inside = clamped(squareOf(box), picture);
+    const kept = inside && longerSide(inside) >= SMALLEST;
+    return kept ? [{ box: inside, score, roll: roll + turn }] : [];
   });
-  const doubtful = candidates.filter(
-    (one) => dropped.has(one) || (DOUBTFUL <= one.score && one.score < MIN_SCORE),
-  );
+  const doubtful = candidates.filter((one) => one.score >= DOUBTFUL && !confirmed.has(one));
   return { faces, doubtful };
 }
 
-/** The score of the face in the middle of each of `uprightViews`; 0 where there is none. */
+/** Whether a look with that many pixels along the longer side hints at more, smaller faces. */
+function hints(candidates, side, longer) {
+  const sizes = candidates.map(({ score, box }) => ({ score, size: longerSide(box) / longer }));
+  if (side === LOOKS[0]) {
+    // Something small that may be a face, or a face that is smaller still.
+    return sizes.some(({ score, size }) => size < (score < MIN_SCORE ? 1 / 8 : 1 / 10));
+  }
+  // One tiny face may be a mistake. A crowd has several.
+  const tiny = sizes.filter(({ score, size }) => score >= HALF_SURE && size < 1 / 32);
+  return tiny.length >= CROWD;
+}
+
+/**
+ * The sure ones, and those that an upright view confirms: their best score, and the turn by which
+ * that view differs from their roll. YuNet sees a face that is upside down as one that is upright,
+ * with a lower score.
+ */
+async function upright(network, picture, faces) {
+  const asked = faces.flatMap((one) => turnsOf(one.score).map((turn) => ({ one, turn })));
+  const views = asked.map(({ one, turn }) => uprightView(picture, one.box, one.roll + turn));
+  const sure = faces.filter(({ score }) => score >= SURE);
+  const best = new Map(sure.map((one) => [one, { score: one.score, turn: 0 }]));
+  (await confirm(network, views)).forEach((score, at) => {
+    const { one, turn } = asked[at];
+    if (score > (best.get(one)?.score ?? CONFIRMED)) best.set(one, { score, turn });
+  });
+  return best;
+}
+
+function turnsOf(score) {
+  if (score >= SURELY_UPRIGHT) return [];
+  return score >= SURE ? [180] : [0, 180];
+}
+
+/** The score of the face in the middle of each `uprightView`; 0 where there is none. */
 export async function confirm(network, views) {
   const scores = [];
   for (let start = 0; start < views.length; start += AT_ONCE) {
@@ -77,7 +103,7 @@ export async function confirm(network, views) {
 /** What may be a face in a picture that is brought to a side; in pixels of the original. */
 async function candidatesIn(network, thin, step, side) {
   const full = side / longerSide(thin);
-  const scale = side > LOOKS[0].side ? Math.min(full, 1) : full;
+  const scale = side > LOOKS[0] ? Math.min(full, 1) : full;
   const [width, height] = [thin.width, thin.height].map((one) => Math.max(1, rounded(one * scale)));
   const [found] = await decoded(network, [resized(thin, width, height)]);
   const across = (step * thin.width) / width;
