@@ -13,7 +13,7 @@ function make(tag, className, ...content) {
 }
 
 /** Number the faces only where there are several. */
-const nameOf = (face, place, faces) => (faces.length > 1 ? `${place + 1} ` : "") + face.emotion;
+const numbered = (place, faces) => (faces.length > 1 ? [`${place + 1}`] : []);
 
 const colorOf = (label, labels) => PALETTE[labels.indexOf(label) % PALETTE.length];
 
@@ -21,23 +21,27 @@ const colorOf = (label, labels) => PALETTE[labels.indexOf(label) % PALETTE.lengt
 export function marksOf(faces, labels, { width, height }) {
   const across = (x) => `${(100 * x) / width}%`;
   const down = (y) => `${(100 * y) / height}%`;
-  return faces.flatMap((face, place) => {
+  return faces.map((face, place) => {
     const { box } = face;
-    const sure = make("span", "sure", ` ${percent(face.confidence)}`);
-    const frame = make("div", "box", make("span", "title", nameOf(face, place, faces), sure));
-    frame.style.cssText = `left: ${across(box.x)}; top: ${down(box.y)};
-      width: ${across(box.width)}; height: ${down(box.height)}`;
-    frame.style.setProperty("--color", colorOf(face.emotion, labels));
-    // A title that would not fit above the box, or to the right of its left side, moves in.
-    frame.classList.toggle("at-top", box.y < 0.065 * width); // its height goes by the width
-    frame.classList.toggle("at-right", box.x > 0.7 * width);
+    const emotion = make("span", "emotion", face.emotion);
+    const sure = make("span", "sure", percent(face.confidence));
+    const title = make("span", "title", ...numbered(place, faces), emotion, sure);
     const points = Object.entries(face.landmarks).map(([name, { x, y }]) => {
       const point = make("i", "landmark");
       point.title = name;
-      point.style.cssText = `left: ${across(x)}; top: ${down(y)}`;
+      point.style.left = `${(100 * (x - box.x)) / box.width}%`;
+      point.style.top = `${(100 * (y - box.y)) / box.height}%`;
       return point;
     });
-    return [frame, ...points];
+    const mark = make("div", "face", make("div", "box"), title, ...points);
+    mark.style.cssText = `left: ${across(box.x)}; top: ${down(box.y)};
+      width: ${across(box.width)}; height: ${down(box.height)}`;
+    mark.style.setProperty("--color", colorOf(face.emotion, labels));
+    mark.style.setProperty("--above", `${(100 * box.y) / box.height}%`);
+    mark.classList.toggle("alone", faces.length === 1);
+    // A title that would not fit to the right of the left side of its box moves in.
+    mark.classList.toggle("at-right", box.x > 0.7 * width);
+    return mark;
   });
 }
 
@@ -58,7 +62,7 @@ export function cardsOf(faces, labels) {
     return make(
       "article",
       "card",
-      make("h2", "", `${nameOf(face, place, faces)} ${percent(face.confidence)}`),
+      make("h2", "", [...numbered(place, faces), face.emotion, percent(face.confidence)].join(" ")),
       make("dl", "", ...bars),
       make("p", "note", note),
     );
