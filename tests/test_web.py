@@ -290,6 +290,15 @@ def group(example_photo: Path, tmp_path: Path) -> Path:
     return path
 
 
+def overlap(one: dict[str, float], other: dict[str, float]) -> float:
+    """Area that two rectangles of the page share."""
+    sides = [
+        min(one[at] + one[side], other[at] + other[side]) - max(one[at], other[at])
+        for at, side in (("x", "width"), ("y", "height"))
+    ]
+    return max(sides[0], 0) * max(sides[1], 0)
+
+
 @needs_browser
 def test_several_faces_agree_and_are_all_drawn(browser: Any, sdk: FerPipeline, group: Path) -> None:
     expected = [face.to_dict() for face in sdk.predict(group)]
@@ -308,6 +317,12 @@ def test_several_faces_agree_and_are_all_drawn(browser: Any, sdk: FerPipeline, g
         assert rect["x"] - canvas["x"] == pytest.approx(scale * face["box"]["x"], abs=1.5)
         assert rect["y"] - canvas["y"] == pytest.approx(scale * face["box"]["y"], abs=1.5)
         assert rect["width"] == pytest.approx(scale * face["box"]["width"], abs=1.5)
+    titles = [title.rect for title in browser.find_elements("class name", "title")]
+    assert len(titles) == len(expected)
+    for place, title in enumerate(titles):
+        assert overlap(title, canvas) == pytest.approx(title["width"] * title["height"], rel=0.01)
+        others = [drawn.rect for index, drawn in enumerate(boxes) if index != place]
+        assert all(overlap(title, other) == 0 for other in others + titles[:place])
     cards = browser.find_elements("class name", "card")
     assert [card.find_element("css selector", ".top dt").text for card in cards] == [
         face["emotion"] for face in expected

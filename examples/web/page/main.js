@@ -54,7 +54,7 @@ function show(picture, faces, labels, name) {
   json.textContent = JSON.stringify({ image: name, width, height, faces }, null, 2);
   const count = faces.length === 1 ? "1 face" : `${faces.length} faces`;
   if (faces.length > 0) say(`${count} in ${name}`);
-  else say(`No face found in ${name}. A face should look this way and not be small.`, "warning");
+  else say(`No face found in ${name}. A face should look this way.`, "warning");
 }
 
 const usePicture = (name, content) =>
