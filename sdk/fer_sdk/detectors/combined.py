@@ -27,7 +27,7 @@ _TURNS = (0.0, -20.0, 20.0, 90.0, 180.0, 270.0)
 """Degrees by which a roll of BlazeFace may be wrong where a face is tilted far."""
 # A face that fills a small picture is found by both with some gray around it.
 _CROP_SIDE = 256
-_MARGIN, _CROP_SURE = 0.25, 0.5
+_MARGINS, _CROP_SURE = (0.25, 0.5), 0.5
 # BlazeFace sees no smaller ones, in sides of the picture.
 _NEAR_SIDE = 1 / 8
 _SAME_FACE = 0.2
@@ -72,8 +72,9 @@ class CombinedDetector:
         others = [one for one in doubtful if max(one.box[2:]) >= near]
         if not faces or others:
             faces += self._near_faces(image, faces, _MEAN_SURE)
-        if not faces and max(height, width) <= _CROP_SIDE:
-            faces = self._crop(image)
+        if max(height, width) <= _CROP_SIDE:
+            for share in _MARGINS:
+                faces = faces or self._crop(image, max(1, round(share * max(height, width))))
         return [face for face in faces if face.score >= self._min_score], cost
 
     def close(self) -> None:
@@ -106,10 +107,9 @@ class CombinedDetector:
                 faces.append(Detection(face.box, score, rolls[best]))
         return faces
 
-    def _crop(self, image: npt.NDArray[np.uint8]) -> list[Detection]:
-        """The face that fills a small picture: found with some gray around it."""
+    def _crop(self, image: npt.NDArray[np.uint8], margin: int) -> list[Detection]:
+        """The face that fills a small picture: found with so many pixels of gray around it."""
         height, width = image.shape[:2]
-        margin = max(1, round(_MARGIN * max(height, width)))
         padded = np.asarray(
             cv2.copyMakeBorder(
                 image,

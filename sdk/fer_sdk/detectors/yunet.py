@@ -33,8 +33,8 @@ _SURELY_UPRIGHT, _SURE, _DOUBTFUL = 0.9, 0.8, 0.3
 _LOOKS = (320, 640, 1280)
 """Longer sides to which a picture is brought, one after the other."""
 _HALF_SURE, _CROWD = 0.5, 2
-_SMALLEST = 10.0
-"""Pixels of a box; below, nothing can be read in a face."""
+_SMALLEST, _READABLE = 10.0, 24.0
+"""Pixels of a box: below the first nothing is to be seen, below the second nothing to be read."""
 _STRIDES = (8, 16, 32)
 _MULTIPLE = 32
 _MOST_OVERLAP = 0.3
@@ -158,10 +158,10 @@ class YuNetDetector:
     def _upright(self, image: Pixels, faces: list[Candidate]) -> list[Candidate]:
         """The sure ones, and those that an upright view confirms; with the roll of the best view.
 
-        YuNet sees a face that is upside down as one that is upright, with a lower score.
+        YuNet takes a face that lies on its side or is upside down for an upright one, with a lower
+        score.
         """
-        doubted = [one for one in faces if one.score < _SURELY_UPRIGHT]
-        asked = [(one, turn) for one in doubted for turn in (0.0, 180.0)]
+        asked = [(one, turn) for one in faces for turn in _turns(one)]
         views = [upright_view(image, one.box.tolist(), one.roll + turn) for one, turn in asked]
         # The score in the picture is no measure for a view: there the face is smaller.
         best = {id(one): (0.0, 0.0) for one in faces if one.score >= _SURE}
@@ -225,6 +225,13 @@ def _decode(outputs: list[npt.NDArray[np.float32]], width: int, least: float) ->
         Candidate(box[at], float(score[at]), float(roll[at]))
         for at in suppress(box, score, _MOST_OVERLAP)
     ]
+
+
+def _turns(face: Candidate) -> tuple[float, ...]:
+    """By what a face is turned for its upright views."""
+    if max(face.box[2:]) < _READABLE:
+        return (0.0,) if face.score < _SURE else ()
+    return (0.0, 90.0, 180.0, 270.0) if face.score < _SURELY_UPRIGHT else ()
 
 
 def _hints(candidates: list[Candidate], side: int, longer: int) -> bool:
