@@ -69,25 +69,21 @@ function hints(candidates, side, longer) {
 }
 
 /**
- * The sure ones, and those that an upright view confirms: their best score, and the turn by which
- * that view differs from their roll. YuNet sees a face that is upside down as one that is upright,
- * with a lower score.
+ * The sure ones, and those that an upright view confirms; by what turn their best view differs from
+ * their roll. YuNet sees a face that is upside down as one that is upright, with a lower score.
  */
 async function upright(network, picture, faces) {
-  const asked = faces.flatMap((one) => turnsOf(one.score).map((turn) => ({ one, turn })));
+  const doubted = faces.filter(({ score }) => score < SURELY_UPRIGHT);
+  const asked = doubted.flatMap((one) => [0, 180].map((turn) => ({ one, turn })));
   const views = asked.map(({ one, turn }) => uprightView(picture, one.box, one.roll + turn));
   const sure = faces.filter(({ score }) => score >= SURE);
-  const best = new Map(sure.map((one) => [one, { score: one.score, turn: 0 }]));
+  // The score in the picture is no measure for a view: there the face is smaller.
+  const best = new Map(sure.map((one) => [one, { score: 0, turn: 0 }]));
   (await confirm(network, views)).forEach((score, at) => {
     const { one, turn } = asked[at];
     if (score > (best.get(one)?.score ?? CONFIRMED)) best.set(one, { score, turn });
   });
   return best;
-}
-
-function turnsOf(score) {
-  if (score >= SURELY_UPRIGHT) return [];
-  return score >= SURE ? [180] : [0, 180];
 }
 
 /** The score of the face in the middle of each `uprightView`; 0 where there is none. */
