@@ -15,7 +15,7 @@ const MEAN_SURE = 0.64;
 const TURNS = [0, -20, 20, 90, 180, 270];
 // A face that fills a small picture is found by both with some gray around it.
 const CROP_SIDE = 256;
-const MARGIN = 0.25;
+const MARGINS = [0.25, 0.5];
 const CROP_SURE = 0.5;
 // BlazeFace sees no smaller ones, in sides of the picture.
 const NEAR_SIDE = 1 / 8;
@@ -35,8 +35,13 @@ export async function detect(networks, picture) {
   if (faces.length === 0 || doubtful.some(({ box }) => longerSide(box) >= near)) {
     faces.push(...(await nearFaces(networks, picture, faces, MEAN_SURE)));
   }
-  if (faces.length === 0 && longerSide(picture) <= CROP_SIDE) return cropFaces(networks, picture);
-  return faces;
+  if (faces.length > 0 || longerSide(picture) > CROP_SIDE) return faces;
+  for (const share of MARGINS) {
+    const margin = Math.max(1, rounded(share * longerSide(picture)));
+    const found = await cropFaces(networks, picture, margin);
+    if (found.length > 0) return found;
+  }
+  return [];
 }
 
 /** What BlazeFace finds beside the faces there are, where an upright view confirms it. */
@@ -56,9 +61,8 @@ async function nearFaces({ yunet, blazeface }, picture, found, least) {
   return faces;
 }
 
-/** The face that fills a small picture: found with some gray around it. */
-async function cropFaces(networks, picture) {
-  const margin = Math.max(1, rounded(MARGIN * longerSide(picture)));
+/** The face that fills a small picture: found with so many pixels of gray around it. */
+async function cropFaces(networks, picture, margin) {
   const wider = framed(picture, margin, meanOf(picture));
   let { faces } = await look(networks.yunet, wider);
   if (faces.length === 0) faces = await nearFaces(networks, wider, [], CROP_SURE);

@@ -16,7 +16,9 @@ const CROWD = 2;
 const STRIDES = [8, 16, 32];
 const MULTIPLE = 32;
 const MOST_OVERLAP = 0.3;
-const SMALLEST = 10; // pixels of a box; below, nothing can be read in a face
+// Pixels of a box: below the first nothing is to be seen, below the second nothing to be read.
+const SMALLEST = 10;
+const READABLE = 24;
 
 // What an upright view of a face that is not sure has to reach, and how many are looked at in a run.
 const CONFIRMED = 0.5;
@@ -70,11 +72,11 @@ function hints(candidates, side, longer) {
 
 /**
  * The sure ones, and those that an upright view confirms; by what turn their best view differs from
- * their roll. YuNet sees a face that is upside down as one that is upright, with a lower score.
+ * their roll. YuNet takes a face that lies on its side or is upside down for an upright one, with a
+ * lower score.
  */
 async function upright(network, picture, faces) {
-  const doubted = faces.filter(({ score }) => score < SURELY_UPRIGHT);
-  const asked = doubted.flatMap((one) => [0, 180].map((turn) => ({ one, turn })));
+  const asked = faces.flatMap((one) => turnsOf(one).map((turn) => ({ one, turn })));
   const views = asked.map(({ one, turn }) => uprightView(picture, one.box, one.roll + turn));
   const sure = faces.filter(({ score }) => score >= SURE);
   // The score in the picture is no measure for a view: there the face is smaller.
@@ -84,6 +86,12 @@ async function upright(network, picture, faces) {
     if (score > (best.get(one)?.score ?? CONFIRMED)) best.set(one, { score, turn });
   });
   return best;
+}
+
+/** By what a face is turned for its upright views. */
+function turnsOf({ box, score }) {
+  if (longerSide(box) < READABLE) return score < SURE ? [0] : [];
+  return score < SURELY_UPRIGHT ? [0, 90, 180, 270] : [];
 }
 
 /** The score of the face in the middle of each `uprightView`; 0 where there is none. */
