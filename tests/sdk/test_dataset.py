@@ -136,8 +136,8 @@ def test_pictures_may_be_plain_binary(opener: partial[FerPipeline], tmp_path: Pa
 
 def test_one_file_is_work_for_every_worker(cluster: None, tmp_path: Path) -> None:
     pq.write_table(pa.table({"path": [f"{i}.png" for i in range(20)]}), tmp_path / "in.parquet")
-    rows, column = dataset._read(tmp_path / "in.parquet", None, batch_size=4)
-    assert column == "path"
+    rows, column, left_out = dataset._read(tmp_path / "in.parquet", None, batch_size=4)
+    assert (column, left_out) == ("path", {})
     # A worker takes a block at a time.
     assert rows.materialize().num_blocks() == 5
 

@@ -92,16 +92,9 @@ def test_a_face_at_every_tilt_is_found_once(degrees: int, auto: CombinedDetector
     assert scenes.overlap(box, face.box) > 0.5
 
 
-_WRONG = pytest.mark.xfail(reason="the detectors tell no roll that is right here", strict=False)
-
-
 @pytest.mark.parametrize(
     "degrees",
-    [15, -15, 30, -30, 45, -45, -60, 75, 90, -90, 150, -150, 180]
-    + [
-        pytest.param(degrees, marks=_WRONG)
-        for degrees in (60, -75, 105, -105, 120, -120, 135, -135)
-    ],
+    [15, -15, 30, -30, 45, -45, 60, -60, 75, -75, 90, -90, 105, -120, 135, -150, 180],
 )
 def test_a_tilted_face_is_read_as_the_upright_one(degrees: int, pipeline: FerPipeline) -> None:
     def read(by: float) -> Face:

@@ -3,7 +3,7 @@
 import { detect as detectNear } from "./blazeface.js";
 import { clamped, iou, longerSide } from "./boxes.js";
 import { framed, meanOf, rounded } from "./pixels.js";
-import { middleScore, uprightView } from "./upright.js";
+import { middleFace, uprightView } from "./upright.js";
 import { confirm, look } from "./yunet.js";
 
 const NEAR_MIN_SCORE = 0.3;
@@ -51,12 +51,13 @@ async function nearFaces({ yunet, blazeface }, picture, found, least) {
     if (found.some((other) => iou(face.box, other.box) > SAME_FACE)) continue;
     const rolls = TURNS.map((turn) => face.roll + turn);
     const views = rolls.map((roll) => uprightView(picture, face.box, roll));
-    const byYunet = await confirm(yunet, views);
-    const best = byYunet.indexOf(Math.max(...byYunet));
-    const byNear = middleScore(await detectNear(blazeface, views[best], NEAR_MIN_SCORE));
-    const mean = (face.score + byNear + byYunet[best]) / 3;
+    const confirmed = await confirm(yunet, views);
+    const scores = confirmed.map((one) => one.score);
+    const best = scores.indexOf(Math.max(...scores));
+    const byNear = middleFace(await detectNear(blazeface, views[best], NEAR_MIN_SCORE)).score;
+    const mean = (face.score + byNear + scores[best]) / 3;
     const score = face.score >= NEAR_SURE ? Math.max(mean, face.score) : mean;
-    if (score >= least) faces.push({ box: face.box, score, roll: rolls[best] });
+    if (score >= least) faces.push({ box: face.box, score, roll: rolls[best] + confirmed[best].roll });
   }
   return faces;
 }

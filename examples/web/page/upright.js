@@ -30,10 +30,10 @@ export function uprightView(picture, box, roll) {
   return stretched(turned(around, middle, roll, side / SIDE / step, SIDE, meanOf(around)));
 }
 
-/** Of the boxes that a detector found in a view, the best score of one in its middle; else 0. */
-export function middleScore(found) {
+/** Of what a detector found in a view, score and roll of the best face in its middle; else zeros. */
+export function middleFace(found) {
   const same = found.filter(({ box }) => iou(box, MIDDLE) > SAME_FACE);
-  return Math.max(0, ...same.map(({ score }) => score));
+  return same.reduce((best, one) => (one.score > best.score ? one : best), { score: 0, roll: 0 });
 }
 
 /** What of a length lies within reach of a place; nothing has a length of 0. */

@@ -3,7 +3,7 @@
 
 import { clamped, eyeLine, longerSide, suppress } from "./boxes.js";
 import { resized, rounded, thinned } from "./pixels.js";
-import { middleScore, uprightView } from "./upright.js";
+import { middleFace, uprightView } from "./upright.js";
 
 const MIN_SCORE = 0.7;
 const SURELY_UPRIGHT = 0.9;
@@ -47,7 +47,9 @@ export async function look(network, picture) {
     const found = candidates.some(({ score }) => score >= MIN_SCORE);
     if (longer <= side || (found && !hints(candidates, side, longer))) break;
   }
-  const likely = candidates.filter(({ score }) => score >= MIN_SCORE);
+  const likely = candidates.filter(
+    ({ box, score }) => score >= MIN_SCORE && clamped(squareOf(box), picture),
+  );
   const confirmed = await upright(network, picture, likely);
   const faces = [...confirmed].flatMap(([{ box, score, roll }, { turn }]) => {
     const inside = clamped(squareOf(box), picture);
@@ -81,9 +83,9 @@ async function upright(network, picture, faces) {
   const sure = faces.filter(({ score }) => score >= SURE);
   // The score in the picture is no measure for a view: there the face is smaller.
   const best = new Map(sure.map((one) => [one, { score: 0, turn: 0 }]));
-  (await confirm(network, views)).forEach((score, at) => {
+  (await confirm(network, views)).forEach(({ score, roll }, at) => {
     const { one, turn } = asked[at];
-    if (score > (best.get(one)?.score ?? CONFIRMED)) best.set(one, { score, turn });
+    if (score > (best.get(one)?.score ?? CONFIRMED)) best.set(one, { score, turn: turn + roll });
   });
   return best;
 }
@@ -91,17 +93,17 @@ async function upright(network, picture, faces) {
 /** By what a face is turned for its upright views. */
 function turnsOf({ box, score }) {
   if (longerSide(box) < READABLE) return score < SURE ? [0] : [];
-  return score < SURELY_UPRIGHT ? [0, 90, 180, 270] : [];
+  return score < SURELY_UPRIGHT ? [0, 45, 90, 135, 180, 225, 270, 315] : [];
 }
 
-/** The score of the face in the middle of each `uprightView`; 0 where there is none. */
+/** Score and roll of the face in the middle of each `uprightView`; zeros where there is none. */
 export async function confirm(network, views) {
-  const scores = [];
+  const faces = [];
   for (let start = 0; start < views.length; start += AT_ONCE) {
     const found = await decoded(network, views.slice(start, start + AT_ONCE));
-    scores.push(...found.map(middleScore));
+    faces.push(...found.map(middleFace));
   }
-  return scores;
+  return faces;
 }
 
 /** What may be a face in a picture that is brought to a side; in pixels of the original. */

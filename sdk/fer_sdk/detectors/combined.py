@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from fer_sdk.detectors.base import Detection, Detector, check_rgb
 from fer_sdk.detectors.boxes import clamped, iou
-from fer_sdk.detectors.upright import middle_score, upright_view
+from fer_sdk.detectors.upright import middle_face, upright_view
 from fer_sdk.detectors.yunet import YuNetDetector
 from fer_sdk.types import Box
 
@@ -95,16 +95,17 @@ class CombinedDetector:
         for face in near:
             rolls = [(face.roll or 0.0) + turn for turn in _TURNS]
             views = [upright_view(image, face.box, roll) for roll in rolls]
-            by_yunet = self._yunet.confirm(views)
-            best = int(np.argmax(by_yunet))
-            by_near = middle_score(
-                (again.box, again.score) for again in self._near.detect(views[best])
+            confirmed = self._yunet.confirm(views)
+            best = max(range(len(rolls)), key=lambda at: confirmed[at][0])
+            by_yunet, rest = confirmed[best]
+            by_near, _ = middle_face(
+                (again.box, again.score, 0.0) for again in self._near.detect(views[best])
             )
-            score = (face.score + by_near + by_yunet[best]) / 3
+            score = (face.score + by_near + by_yunet) / 3
             if face.score >= _NEAR_SURE:
                 score = max(score, face.score)
             if score >= least:
-                faces.append(Detection(face.box, score, rolls[best]))
+                faces.append(Detection(face.box, score, rolls[best] + rest))
         return faces
 
     def _crop(self, image: npt.NDArray[np.uint8], margin: int) -> list[Detection]:

@@ -63,6 +63,13 @@ def upright_view(
     return np.asarray(stretched.clip(0, 255), np.uint8)
 
 
-def middle_score(found: Iterable[tuple[Sequence[float], float]]) -> float:
-    """Of the boxes that a detector found in a view, the best score of one in its middle; else 0."""
-    return max((score for box, score in found if iou([box], [_MIDDLE]) > _SAME_FACE), default=0.0)
+def middle_face(found: Iterable[tuple[Sequence[float], float, float]]) -> tuple[float, float]:
+    """Of the boxes, scores and rolls that a detector gives for a view, what is in its middle.
+
+    Returns:
+        Score and roll of the best face there; two zeros where there is none.
+    """
+    return max(
+        ((score, roll) for box, score, roll in found if iou([box], [_MIDDLE]) > _SAME_FACE),
+        default=(0.0, 0.0),
+    )

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from fer_sdk.detectors.base import Detection, check_min_score, check_rgb
 from fer_sdk.detectors.boxes import Boxes, clamped, suppress
-from fer_sdk.detectors.upright import middle_score, upright_view
+from fer_sdk.detectors.upright import middle_face, upright_view
 from fer_sdk.errors import DetectorError
 from fer_sdk.models.packaged import read_bundled
 from fer_sdk.models.session import Session
@@ -136,24 +136,28 @@ class YuNetDetector:
             found = any(one.score >= self._min_score for one in candidates)
             if longer <= side or (found and not _hints(candidates, side, longer)):
                 break
-        likely = [one for one in candidates if one.score >= self._min_score]
-        confirmed = self._upright(image, likely)
         height, width = image.shape[:2]
-        faces = []
-        for one in confirmed:
-            box = clamped(_square(one.box), width, height)
-            if box is not None and max(box.width, box.height) >= _SMALLEST:
-                faces.append(Detection(box, one.score, one.roll))
+        inside = [one for one in candidates if clamped(_square(one.box), width, height)]
+        likely = [one for one in inside if one.score >= self._min_score]
+        confirmed = self._upright(image, likely)
+        boxes = [clamped(_square(one.box), width, height) for one in confirmed]
+        faces = [
+            Detection(box, one.score, one.roll)
+            for one, box in zip(confirmed, boxes, strict=True)
+            if box is not None and max(box.width, box.height) >= _SMALLEST
+        ]
         kept = {id(one.box) for one in confirmed}
         doubtful = [one for one in candidates if one.score >= _DOUBTFUL and id(one.box) not in kept]
         return Look(faces, doubtful, (side // _LOOKS[0]) ** 2)
 
-    def confirm(self, views: Sequence[Pixels]) -> list[float]:
-        """The score of the face in the middle of each ``upright_view``; 0 where there is none."""
+    def confirm(self, views: Sequence[Pixels]) -> list[tuple[float, float]]:
+        """Score and roll of the face in the middle of each ``upright_view``; zeros without one."""
         found: list[list[Candidate]] = []
         for start in range(0, len(views), _AT_ONCE):
             found += self._decoded(np.stack(views[start : start + _AT_ONCE]), _LEAST)
-        return [middle_score((one.box.tolist(), one.score) for one in faces) for faces in found]
+        return [
+            middle_face((one.box.tolist(), one.score, one.roll) for one in faces) for faces in found
+        ]
 
     def _upright(self, image: Pixels, faces: list[Candidate]) -> list[Candidate]:
         """The sure ones, and those that an upright view confirms; with the roll of the best view.
@@ -165,9 +169,9 @@ class YuNetDetector:
         views = [upright_view(image, one.box.tolist(), one.roll + turn) for one, turn in asked]
         # The score in the picture is no measure for a view: there the face is smaller.
         best = {id(one): (0.0, 0.0) for one in faces if one.score >= _SURE}
-        for (one, turn), score in zip(asked, self.confirm(views), strict=True):
+        for (one, turn), (score, rest) in zip(asked, self.confirm(views), strict=True):
             if score > best.get(id(one), (_CONFIRMED, 0.0))[0]:
-                best[id(one)] = score, turn
+                best[id(one)] = score, turn + rest
         return [one._replace(roll=one.roll + best[id(one)][1]) for one in faces if id(one) in best]
 
     def close(self) -> None:
@@ -231,7 +235,7 @@ def _turns(face: Candidate) -> tuple[float, ...]:
     """By what a face is turned for its upright views."""
     if max(face.box[2:]) < _READABLE:
         return (0.0,) if face.score < _SURE else ()
-    return (0.0, 90.0, 180.0, 270.0) if face.score < _SURELY_UPRIGHT else ()
+    return tuple(range(0, 360, 45)) if face.score < _SURELY_UPRIGHT else ()
 
 
 def _hints(candidates: list[Candidate], side: int, longer: int) -> bool:

@@ -84,7 +84,9 @@ class ModelMetadata:
     def to_props(self) -> dict[str, str]:
         """As ``metadata_props``: one JSON value per field."""
         crop = {part.name: getattr(self.crop, part.name) for part in fields(self.crop)}
-        props = {part.name: getattr(self, part.name) for part in fields(self)} | {"crop": crop}
+        # Those that a file may lack come first, so that no cut end of a file goes unnoticed.
+        names = sorted((part.name for part in fields(self)), key=lambda name: name not in _ABSENT)
+        props = {name: getattr(self, name) for name in names} | {"crop": crop}
         return {f"{_PREFIX}format": str(FORMAT)} | {
             f"{_PREFIX}{name}": json.dumps(value, sort_keys=True) for name, value in props.items()
         }
