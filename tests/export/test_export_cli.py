@@ -94,10 +94,10 @@ def test_writes_reports_beside_the_files(models: Path) -> None:
     assert report["files"][0]["parity"]["real"]["faces"] == 60
     assert report["checkpoint"]["file"] == "model.safetensors"
     assert report["warnings"] == [
-        "only 60 PublicTest faces to compare on: give at least 200, or the gates prove little"
+        "only 60 validation faces to compare on: give at least 200, or the gates prove little"
     ]
     page = (models / "landmarks.md").read_text("utf-8")
-    assert "**Warning: only 60 PublicTest faces to compare on" in page
+    assert "**Warning: only 60 validation faces to compare on" in page
     assert "mean drift (px)" in page
 
 
@@ -105,7 +105,7 @@ def test_parity_command(models: Path, emotion: Path, data: Path) -> None:
     arguments = [str(models / "emotion.fp32.onnx"), str(emotion), "--data", str(data)]
     told = runner.invoke(cli.app, ["parity", *arguments])
     assert told.exit_code == 0
-    assert "emotion fp32, 60 PublicTest faces: same top label on 100.00%" in told.stdout
+    assert "emotion fp32, 60 validation faces: same top label on 100.00%" in told.stdout
     printed = runner.invoke(cli.app, ["parity", *arguments, "--json"])
     measured = json.loads(printed.stdout)
     assert measured["real"]["agreement"] == 1.0

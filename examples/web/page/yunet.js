@@ -22,6 +22,7 @@ const READABLE = 24;
 
 // What an upright view of a face that is not sure has to reach, and how many are looked at in a run.
 const CONFIRMED = 0.5;
+const CONFIRMED_TURNED = 0.7;
 const AT_ONCE = 32;
 const LEAST = 0.2;
 
@@ -85,7 +86,8 @@ async function upright(network, picture, faces) {
   const best = new Map(sure.map((one) => [one, { score: 0, turn: 0 }]));
   (await confirm(network, views)).forEach(({ score, roll }, at) => {
     const { one, turn } = asked[at];
-    if (score > (best.get(one)?.score ?? CONFIRMED)) best.set(one, { score, turn: turn + roll });
+    const least = turn === 0 ? CONFIRMED : CONFIRMED_TURNED;
+    if (score > Math.max(least, best.get(one)?.score ?? 0)) best.set(one, { score, turn: turn + roll });
   });
   return best;
 }

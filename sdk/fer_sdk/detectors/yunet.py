@@ -40,7 +40,7 @@ _MULTIPLE = 32
 _MOST_OVERLAP = 0.3
 
 # What an upright view of a face that is not sure has to reach, and how many are looked at in a run.
-_CONFIRMED = 0.5
+_CONFIRMED, _CONFIRMED_TURNED = 0.5, 0.7
 _AT_ONCE = 32
 _LEAST = 0.2
 
@@ -170,7 +170,8 @@ class YuNetDetector:
         # The score in the picture is no measure for a view: there the face is smaller.
         best = {id(one): (0.0, 0.0) for one in faces if one.score >= _SURE}
         for (one, turn), (score, rest) in zip(asked, self.confirm(views), strict=True):
-            if score > best.get(id(one), (_CONFIRMED, 0.0))[0]:
+            least = _CONFIRMED_TURNED if turn else _CONFIRMED
+            if score > max(least, best.get(id(one), (0.0, 0.0))[0]):
                 best[id(one)] = score, turn + rest
         return [one._replace(roll=one.roll + best[id(one)][1]) for one in faces if id(one) in best]
 
