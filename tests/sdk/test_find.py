@@ -94,7 +94,7 @@ def test_a_face_at_every_tilt_is_found_once(degrees: int, auto: CombinedDetector
 
 @pytest.mark.parametrize(
     "degrees",
-    [15, -15, 30, -30, 45, -45, 60, -60, 75, -75, 90, -90, 105, -120, 135, -150, 180],
+    [15, -15, 30, -30, 45, -45, 60, -60, 75, -75, 90, -90, 105, 135, -150, 180],
 )
 def test_a_tilted_face_is_read_as_the_upright_one(degrees: int, pipeline: FerPipeline) -> None:
     def read(by: float) -> Face:

@@ -23,6 +23,8 @@ const READABLE = 24;
 // What an upright view of a face that is not sure has to reach, and how many are looked at in a run.
 const CONFIRMED = 0.5;
 const CONFIRMED_TURNED = 0.7;
+const UPRIGHT_VIEW = 0.86;
+const TURNS = [45, 90, 135, 180, 225, 270, 315];
 const AT_ONCE = 32;
 const LEAST = 0.2;
 
@@ -79,23 +81,25 @@ function hints(candidates, side, longer) {
  * lower score.
  */
 async function upright(network, picture, faces) {
-  const asked = faces.flatMap((one) => turnsOf(one).map((turn) => ({ one, turn })));
-  const views = asked.map(({ one, turn }) => uprightView(picture, one.box, one.roll + turn));
   const sure = faces.filter(({ score }) => score >= SURE);
-  // The score in the picture is no measure for a view: there the face is smaller.
   const best = new Map(sure.map((one) => [one, { score: 0, turn: 0 }]));
-  (await confirm(network, views)).forEach(({ score, roll }, at) => {
-    const { one, turn } = asked[at];
-    const least = turn === 0 ? CONFIRMED : CONFIRMED_TURNED;
-    if (score > Math.max(least, best.get(one)?.score ?? 0)) best.set(one, { score, turn: turn + roll });
-  });
+  const scoreOf = (one) => best.get(one)?.score ?? 0;
+  const show = async (asked, least) => {
+    const views = asked.map(({ one, turn }) => uprightView(picture, one.box, one.roll + turn));
+    (await confirm(network, views)).forEach(({ score, roll }, at) => {
+      const { one, turn } = asked[at];
+      if (score > Math.max(least, scoreOf(one))) best.set(one, { score, turn: turn + roll });
+    });
+  };
+  const readable = ({ box }) => longerSide(box) >= READABLE;
+  const small = faces.filter((one) => !readable(one) && one.score < SURE);
+  const doubted = faces.filter((one) => readable(one) && one.score < SURELY_UPRIGHT);
+  // The score in the picture is no measure for a view: there the face is smaller.
+  await show([...small, ...doubted].map((one) => ({ one, turn: 0 })), CONFIRMED);
+  const leaning = doubted.filter((one) => scoreOf(one) < UPRIGHT_VIEW);
+  const turned = leaning.flatMap((one) => TURNS.map((turn) => ({ one, turn })));
+  await show(turned, CONFIRMED_TURNED);
   return best;
-}
-
-/** By what a face is turned for its upright views. */
-function turnsOf({ box, score }) {
-  if (longerSide(box) < READABLE) return score < SURE ? [0] : [];
-  return score < SURELY_UPRIGHT ? [0, 45, 90, 135, 180, 225, 270, 315] : [];
 }
 
 /** Score and roll of the face in the middle of each `uprightView`; zeros where there is none. */

@@ -40,7 +40,8 @@ _MULTIPLE = 32
 _MOST_OVERLAP = 0.3
 
 # What an upright view of a face that is not sure has to reach, and how many are looked at in a run.
-_CONFIRMED, _CONFIRMED_TURNED = 0.5, 0.7
+_CONFIRMED, _CONFIRMED_TURNED, _UPRIGHT_VIEW = 0.5, 0.7, 0.86
+_TURNS = tuple(float(turn) for turn in range(45, 360, 45))
 _AT_ONCE = 32
 _LEAST = 0.2
 
@@ -165,14 +166,21 @@ class YuNetDetector:
         YuNet takes a face that lies on its side or is upside down for an upright one, with a lower
         score.
         """
-        asked = [(one, turn) for one in faces for turn in _turns(one)]
-        views = [upright_view(image, one.box.tolist(), one.roll + turn) for one, turn in asked]
-        # The score in the picture is no measure for a view: there the face is smaller.
         best = {id(one): (0.0, 0.0) for one in faces if one.score >= _SURE}
-        for (one, turn), (score, rest) in zip(asked, self.confirm(views), strict=True):
-            least = _CONFIRMED_TURNED if turn else _CONFIRMED
-            if score > max(least, best.get(id(one), (0.0, 0.0))[0]):
-                best[id(one)] = score, turn + rest
+
+        def show(asked: list[tuple[Candidate, float]], least: float) -> None:
+            views = [upright_view(image, one.box.tolist(), one.roll + turn) for one, turn in asked]
+            for (one, turn), (score, rest) in zip(asked, self.confirm(views), strict=True):
+                if score > max(least, best.get(id(one), (0.0, 0.0))[0]):
+                    best[id(one)] = score, turn + rest
+
+        readable = [one for one in faces if max(one.box[2:]) >= _READABLE]
+        small = [one for one in faces if max(one.box[2:]) < _READABLE and one.score < _SURE]
+        doubted = [one for one in readable if one.score < _SURELY_UPRIGHT]
+        # The score in the picture is no measure for a view: there the face is smaller.
+        show([(one, 0.0) for one in small + doubted], _CONFIRMED)
+        leaning = [one for one in doubted if best.get(id(one), (0.0, 0.0))[0] < _UPRIGHT_VIEW]
+        show([(one, turn) for one in leaning for turn in _TURNS], _CONFIRMED_TURNED)
         return [one._replace(roll=one.roll + best[id(one)][1]) for one in faces if id(one) in best]
 
     def close(self) -> None:
@@ -230,13 +238,6 @@ def _decode(outputs: list[npt.NDArray[np.float32]], width: int, least: float) ->
         Candidate(box[at], float(score[at]), float(roll[at]))
         for at in suppress(box, score, _MOST_OVERLAP)
     ]
-
-
-def _turns(face: Candidate) -> tuple[float, ...]:
-    """By what a face is turned for its upright views."""
-    if max(face.box[2:]) < _READABLE:
-        return (0.0,) if face.score < _SURE else ()
-    return tuple(range(0, 360, 45)) if face.score < _SURELY_UPRIGHT else ()
 
 
 def _hints(candidates: list[Candidate], side: int, longer: int) -> bool:
