@@ -15,8 +15,8 @@ const MEAN_SURE = 0.66;
 const TURNS = [0, -20, 20, 90, 180, 270];
 // A face that fills a small picture is found by both with some gray around it.
 const CROP_SIDE = 256;
-const MARGINS = [0.25, 0.5];
-const CROP_SURE = 0.5;
+// How much of that, in sides of the picture, and what the mean score has to reach with it.
+const CROPS = [[0, 0.57], [0.25, 0.5], [0.5, 0.5]];
 // BlazeFace sees no smaller ones, in sides of the picture.
 const NEAR_SIDE = 1 / 8;
 const SAME_FACE = 0.2;
@@ -36,9 +36,9 @@ export async function detect(networks, picture) {
     faces.push(...(await nearFaces(networks, picture, faces, MEAN_SURE)));
   }
   if (faces.length > 0 || longerSide(picture) > CROP_SIDE) return faces;
-  for (const share of MARGINS) {
-    const margin = Math.max(1, rounded(share * longerSide(picture)));
-    const found = await cropFaces(networks, picture, margin);
+  for (const [share, least] of CROPS) {
+    const margin = rounded(share * longerSide(picture));
+    const found = await cropFaces(networks, picture, margin, least);
     if (found.length > 0) return found;
   }
   return [];
@@ -63,10 +63,10 @@ async function nearFaces({ yunet, blazeface }, picture, found, least) {
 }
 
 /** The face that fills a small picture: found with so many pixels of gray around it. */
-async function cropFaces(networks, picture, margin) {
+async function cropFaces(networks, picture, margin, least) {
   const wider = framed(picture, margin, meanOf(picture));
   let { faces } = await look(networks.yunet, wider);
-  if (faces.length === 0) faces = await nearFaces(networks, wider, [], CROP_SURE);
+  if (faces.length === 0) faces = await nearFaces(networks, wider, [], least);
   return faces.flatMap(({ box, ...rest }) => {
     const inside = clamped({ ...box, x: box.x - margin, y: box.y - margin }, picture);
     return inside ? [{ box: inside, ...rest }] : [];

@@ -27,7 +27,8 @@ _TURNS = (0.0, -20.0, 20.0, 90.0, 180.0, 270.0)
 """Degrees by which a roll of BlazeFace may be wrong where a face is tilted far."""
 # A face that fills a small picture is found by both with some gray around it.
 _CROP_SIDE = 256
-_MARGINS, _CROP_SURE = (0.25, 0.5), 0.5
+_CROPS = ((0.0, 0.57), (0.25, 0.5), (0.5, 0.5))
+"""How much of that, in sides of the picture, and what the mean score has to reach with it."""
 # BlazeFace sees no smaller ones, in sides of the picture.
 _NEAR_SIDE = 1 / 8
 _SAME_FACE = 0.2
@@ -73,8 +74,9 @@ class CombinedDetector:
         if not faces or others:
             faces += self._near_faces(image, faces, _MEAN_SURE)
         if max(height, width) <= _CROP_SIDE:
-            for share in _MARGINS:
-                faces = faces or self._crop(image, max(1, round(share * max(height, width))))
+            for share, least in _CROPS:
+                margin = round(share * max(height, width))
+                faces = faces or self._crop(image, margin, least)
         return [face for face in faces if face.score >= self._min_score], cost
 
     def close(self) -> None:
@@ -108,7 +110,7 @@ class CombinedDetector:
                 faces.append(Detection(face.box, score, rolls[best] + rest))
         return faces
 
-    def _crop(self, image: npt.NDArray[np.uint8], margin: int) -> list[Detection]:
+    def _crop(self, image: npt.NDArray[np.uint8], margin: int, least: float) -> list[Detection]:
         """The face that fills a small picture: found with so many pixels of gray around it."""
         height, width = image.shape[:2]
         padded = np.asarray(
@@ -124,7 +126,7 @@ class CombinedDetector:
             np.uint8,
         )
         faces = []
-        for face in self._yunet.search(padded).faces or self._near_faces(padded, [], _CROP_SURE):
+        for face in self._yunet.search(padded).faces or self._near_faces(padded, [], least):
             x, y, across, down = face.box
             box = clamped(Box(x - margin, y - margin, across, down), width, height)
             if box is not None:
