@@ -23,7 +23,7 @@ from fer_sdk.image.folder import HEIC, describe_left_out
     epilog="Examples:\n\n"
     "fer dataset photos/ --output faces/\n\n"
     "fer dataset photos.parquet --column image --output faces/ --workers 8\n\n"
-    "RAY_ADDRESS=auto fer dataset /shared/photos -o /shared/faces --tiles 4"
+    "RAY_ADDRESS=auto fer dataset /shared/photos -o /shared/faces"
 )
 @with_pipeline_options
 def dataset(

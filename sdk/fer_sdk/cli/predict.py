@@ -40,7 +40,7 @@ _MOST_AT_ONCE = 16
     "fer predict *.png --json | jq -r '.faces[].emotion'\n\n"
     "curl -s https://example.org/face.jpg | fer predict -\n\n"
     "find . -name '*.jpg' -size +1M | fer predict --from-file - -o faces.jsonl\n\n"
-    "fer predict crowd.jpg --tiles 4 --min-score 0.6 --save faces.png\n\n"
+    "fer predict crowd.jpg --min-score 0.8 --save faces.png\n\n"
     "fer predict face.png --detector none"
 )
 @with_pipeline_options
