@@ -1,4 +1,4 @@
-"""The one place where detectors are combined: YuNet first, BlazeFace where it finds nothing.
+"""The one place where detectors are combined: YuNet first, BlazeFace where that is in doubt.
 
 YuNet finds faces of every size. BlazeFace, which MediaPipe runs, is better at faces that are
 tilted far, very dark, or so near that they fill the picture. Both see things that are no faces,
@@ -25,10 +25,10 @@ NEAR_MIN_SCORE = 0.3
 _NEAR_SURE, _MEAN_SURE = 0.75, 0.66
 _TURNS = (0.0, -20.0, 20.0, 90.0, 180.0, 270.0)
 """Degrees by which a roll of BlazeFace may be wrong where a face is tilted far."""
-# A face that fills a small picture is found by both with some gray around it.
+# A small picture may be the crop of a face: less is asked of it, with some gray around it or none.
 _CROP_SIDE = 256
 _CROPS = ((0.0, 0.57), (0.25, 0.5), (0.5, 0.5))
-"""How much of that, in sides of the picture, and what the mean score has to reach with it."""
+"""How much gray, in sides of the picture, and what the mean score has to reach with it."""
 # BlazeFace sees no smaller ones, in sides of the picture.
 _NEAR_SIDE = 1 / 8
 _SAME_FACE = 0.2
@@ -111,7 +111,7 @@ class CombinedDetector:
         return faces
 
     def _crop(self, image: npt.NDArray[np.uint8], margin: int, least: float) -> list[Detection]:
-        """The face that fills a small picture: found with so many pixels of gray around it."""
+        """The face that fills a small picture, looked for with so many pixels of gray around it."""
         height, width = image.shape[:2]
         padded = np.asarray(
             cv2.copyMakeBorder(
