@@ -25,7 +25,7 @@ NEAR_MIN_SCORE = 0.3
 _NEAR_SURE, _MEAN_SURE = 0.75, 0.66
 _TURNS = (0.0, -20.0, 20.0, 90.0, 180.0, 270.0)
 """Degrees by which a roll of BlazeFace may be wrong where a face is tilted far."""
-# A small picture may be the crop of a face: less is asked of it, with some gray around it or none.
+# A small picture may be the crop of a face: less is asked of it, with gray around it or without.
 _CROP_SIDE = 256
 _CROPS = ((0.0, 0.57), (0.25, 0.5), (0.5, 0.5))
 """How much gray, in sides of the picture, and what the mean score has to reach with it."""
