@@ -38,8 +38,8 @@ class Detection:
 class Detector(Protocol):
     """Finds faces. Anything with these members may be given as ``FerPipeline(detector=...)``.
 
-    ``detect`` is called by several threads at once. A detector that also has ``look``, which takes
-    the same image and returns ``(detections, cost)``, is asked by that; ``stream`` then lets ``cost``
+    ``detect`` is called by several threads at once. A detector that also has ``look`` is asked by
+    that: it takes the same image and returns ``(detections, cost)``, and ``stream`` lets ``cost``
     frames pass until it asks again.
     """
 
